@@ -1,0 +1,15 @@
+"""The kinds of error that a user can meet, and nothing else."""
+
+from __future__ import annotations
+
+
+class MemreqError(Exception):
+    """Something given cannot be used; the message says what, where, and what would be right."""
+
+
+class SimulationError(MemreqError):
+    """The pretended device met a call that it cannot answer truthfully."""
+
+
+class MemoryBudgetExceeded(AssertionError):
+    """Work needed more memory than its budget; `str()` names metric, peak, budget and excess."""

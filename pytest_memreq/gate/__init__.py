@@ -1,0 +1,1 @@
+"""Does it fit? Budgets, and the verdict on a peak."""

@@ -1,0 +1,117 @@
+"""What a piece of work needs: frozen values in bytes that add up.
+
+The field names of `Breakdown` and `Peak` are the words used in messages, JSON and documents.
+`None` always means "not known", never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+Metric = Literal["requested", "allocated", "reserved", "device"]
+METRICS: tuple[Metric, ...] = ("requested", "allocated", "reserved", "device")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """A requirement by what holds it; the words from `buffers` on are together called alpha."""
+
+    parameters_bytes: int | None = None
+    gradients_bytes: int | None = None
+    optimizer_states_bytes: int | None = None
+    activations_bytes: int | None = None
+    buffers_bytes: int | None = None
+    inputs_bytes: int | None = None
+    temporaries_bytes: int | None = None
+    workspaces_bytes: int | None = None
+    context_bytes: int | None = None
+    other_bytes: int | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """Sum of what is known."""
+        return sum(size for _, size in self.items() if size is not None)
+
+    def items(self) -> tuple[tuple[str, int | None], ...]:
+        """(word, bytes) in the order of the fields, the word without `_bytes`."""
+        return tuple((word, getattr(self, f"{word}_bytes")) for word in WORDS)
+
+
+WORDS: tuple[str, ...] = tuple(field.name.removesuffix("_bytes") for field in fields(Breakdown))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peak:
+    """The largest value of each metric over a span of work."""
+
+    requested_bytes: int | None = None
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+    device_bytes: int | None = None
+
+    def of(self, metric: Metric) -> int | None:
+        """Bytes of one metric."""
+        size: int | None = getattr(self, f"{metric}_bytes")
+        return size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One place in the code and all that it had live at a peak, `count` equal blocks together."""
+
+    bytes: int
+    category: str
+    module: str | None = None
+    operator: str | None = None
+    source: str | None = None
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRow:
+    """One row of a layer table: the output of a layer for one sample, and its own parameters."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    activation_elements: int
+    weight_elements: int
+    bias_elements: int
+
+    @property
+    def parameter_elements(self) -> int:
+        """Weights and biases together."""
+        return self.weight_elements + self.bias_elements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """Bytes that a piece of work needs, by formula, with the table it was counted from."""
+
+    breakdown: Breakdown
+    layers: tuple[LayerRow, ...] = ()
+
+    @property
+    def total_bytes(self) -> int:
+        """Sum of the breakdown; what the breakdown has as None is not in it."""
+        return self.breakdown.total_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What simulating or measuring a span of work found out.
+
+    `peak_at` says where in the work the peak of `allocated` was; `held_bytes` were allocated when
+    the span began; `did_allocate` is False where the work never asked the device for memory.
+    """
+
+    peak: Peak
+    did_allocate: bool
+    breakdown: Breakdown | None = None
+    sites: tuple[Site, ...] = ()
+    peak_at: str | None = None
+    held_bytes: int | None = None
+    notes: tuple[str, ...] = ()

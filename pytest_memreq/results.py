@@ -1,0 +1,127 @@
+"""What was found out: one TestResult a checked test, all of them in Results; and their JSON form.
+
+The same dict travels from an xdist worker to its controller and into `memreq.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pytest_memreq.gate.verdict import VERDICT_WORDS, Word
+from pytest_memreq.requirement import METRICS, WORDS, Breakdown, Peak, Site
+
+FORMAT = 1
+Mode = Literal["measured", "simulated", "estimated"]
+Outcome = Literal["passed", "failed", "skipped", "xfailed", "xpassed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """Where the figures come from; None is "not known", for instance before any test ran."""
+
+    mode: str | None = None
+    gpu: str | None = None
+    gpu_bytes: int | None = None
+    torch: str | None = None
+    cuda: str | None = None
+    allocator: str | None = None
+    world_size: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestResult:
+    """What one checked test needed, and the verdict on it."""
+
+    __test__ = False  # not a class of tests, whatever pytest makes of its name
+
+    nodeid: str
+    mode: Mode | None
+    verdict: Word
+    reason: str
+    outcome: Outcome = "passed"
+    peak: Peak = field(default_factory=Peak)
+    peak_at: str | None = None
+    budget: Mapping[str, int] = field(default_factory=dict)
+    breakdown: Breakdown | None = None
+    held_bytes: int | None = None
+    leaked_bytes: int | None = None
+    sites: tuple[Site, ...] = ()
+    notes: tuple[str, ...] = ()
+    duration_seconds: float = 0.0
+    file: str | None = None
+    line: int | None = None
+
+    @property
+    def is_checked(self) -> bool:
+        """True where the figures sufficed for a verdict."""
+        return self.verdict not in ("unchecked", "error")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, text and numbers, as `memreq.json` has them."""
+        raw = asdict(self)
+        raw["budget"] = {
+            f"{m}_bytes": self.budget[f"{m}_bytes"] for m in METRICS if f"{m}_bytes" in self.budget
+        }
+        raw["sites"] = [_site_to_dict(site) for site in self.sites]
+        raw["notes"] = list(self.notes)
+        return {**raw, "baseline": None, "ranks": None}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> TestResult:
+        """The inverse of `to_dict`."""
+        kept = {k: v for k, v in raw.items() if k not in ("baseline", "ranks")}
+        broken_down = raw["breakdown"]
+        return cls(
+            **{
+                **kept,
+                "peak": Peak(**raw["peak"]),
+                "breakdown": None if broken_down is None else Breakdown(**broken_down),
+                "sites": tuple(_site_from_dict(site) for site in raw["sites"]),
+                "notes": tuple(raw["notes"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """A run's results, `incomplete` until its end was reached."""
+
+    tests: tuple[TestResult, ...] = ()
+    environment: Environment = field(default_factory=Environment)
+    status: Literal["complete", "incomplete"] = "complete"
+
+    def summary(self) -> dict[Word, int]:
+        """How many tests had each verdict, every verdict word named."""
+        verdicts = [test.verdict for test in self.tests]
+        return {word: verdicts.count(word) for word in VERDICT_WORDS}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `memreq.json`."""
+        return {
+            "format": FORMAT,
+            "status": self.status,
+            "environment": asdict(self.environment),
+            "tests": [test.to_dict() for test in self.tests],
+            "summary": self.summary(),
+        }
+
+
+def to_json(results: Results) -> str:
+    """`memreq.json`: strict JSON, so a NaN or infinity raises ValueError instead of being written."""
+    return json.dumps(results.to_dict(), indent=1, allow_nan=False) + "\n"
+
+
+def _site_to_dict(site: Site) -> dict[str, Any]:
+    raw = asdict(site)
+    return {**raw, "shape": None if site.shape is None else list(site.shape)}
+
+
+def _site_from_dict(raw: Mapping[str, Any]) -> Site:
+    shape = raw["shape"]
+    return Site(**{**raw, "shape": None if shape is None else tuple(shape)})
+
+
+__all__ = ["FORMAT", "METRICS", "WORDS", "Environment", "Results", "TestResult", "to_json"]

@@ -1,0 +1,35 @@
+"""How much, without a device: the user's own step runs on a pretended `cuda` device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_memreq.requirement import Finding
+from pytest_memreq.simulate.cards import DEFAULT_CARD, Card, find_card
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation(Finding):
+    """A simulated step: its peaks, what was live at the peak of `allocated`, and the way there.
+
+    `timeline` holds (event number, allocated bytes) after each allocation and each free.
+    """
+
+    card: Card
+    timeline: tuple[tuple[int, int], ...] = ()
+
+
+def simulate(
+    step: Callable[..., Any], *args: Any, gpu: str = DEFAULT_CARD, allocator: str | None = None
+) -> Simulation:
+    """Run `step(*args)` on a pretended card and return what it would have needed there.
+
+    Nothing is computed on the pretended device: its tensors have shapes and no values. Raises
+    SimulationError where the step asks for something that only a real device could answer.
+    """
+    raise NotImplementedError
+
+
+__all__ = ["Card", "Simulation", "find_card", "simulate"]
