@@ -106,6 +106,7 @@ class Finding:
 
     `peak_at` says where in the work the peak of `allocated` was; `held_bytes` were allocated when
     the span began; `did_allocate` is False where the work never asked the device for memory.
+    `pretended` lists the calls that were answered with a made-up value, as `item() at model.py:88`.
     """
 
     peak: Peak
@@ -114,4 +115,5 @@ class Finding:
     sites: tuple[Site, ...] = ()
     peak_at: str | None = None
     held_bytes: int | None = None
+    pretended: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

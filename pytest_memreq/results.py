@@ -110,7 +110,7 @@ class Results:
 
 
 def to_json(results: Results) -> str:
-    """`memreq.json`: strict JSON, so a NaN or infinity raises ValueError instead of being written."""
+    """`memreq.json`: strict JSON; a NaN or infinity raises ValueError instead of being written."""
     return json.dumps(results.to_dict(), indent=1, allow_nan=False) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.requirement import METRICS, Metric
@@ -36,7 +36,14 @@ class Budget:
 
     def over(self, farther: Budget) -> Budget:
         """This budget, and `farther` for all that it leaves open: the nearest wins each metric."""
-        return Budget(**{f.name: _first(self, farther, f.name) for f in fields(Budget)})
+        return replace(
+            farther,
+            **{
+                field.name: value
+                for field in fields(Budget)
+                if (value := getattr(self, field.name)) is not None
+            },
+        )
 
     def in_bytes(self, card_bytes: int | None) -> Budget:
         """The same with shares turned into bytes of a card of `card_bytes`, rounded down.
@@ -100,8 +107,3 @@ def _limit_bytes(limit: Limit | None, card_bytes: int | None) -> int | None:
             'name a card (gpu="NVIDIA A10G") or write a size'
         )
     return int(limit * card_bytes)
-
-
-def _first(nearest: Budget, farther: Budget, name: str) -> object:
-    value = getattr(nearest, name)
-    return getattr(farther, name) if value is None else value

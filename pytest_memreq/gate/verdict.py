@@ -70,7 +70,7 @@ def failure_message(nodeid: str, reason: str, sites: Sequence[Site]) -> str:
 
 
 def describe_site(site: Site) -> str:
-    """One line: `1.53 GiB activations  lm_head  (8, 1024, 50257) float32  aten.mm  models.py:88`."""
+    """One line: `1.53 GiB activations  head  (8, 1024, 50257) float32  aten.mm  models.py:88`."""
     shape = f"{site.shape} {site.dtype}" if site.shape is not None else ""
     count = f"{site.count} x" if site.count > 1 else ""
     parts = (site.module, f"{count} {shape}".strip(), site.operator, site.source)

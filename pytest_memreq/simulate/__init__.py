@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_memreq.errors import MemreqError
 from pytest_memreq.requirement import Finding
 from pytest_memreq.simulate.cards import DEFAULT_CARD, Card, find_card
 
@@ -29,7 +30,19 @@ def simulate(
     Nothing is computed on the pretended device: its tensors have shapes and no values. Raises
     SimulationError where the step asks for something that only a real device could answer.
     """
-    raise NotImplementedError
+    from pytest_memreq.simulate.device import PretendedDevice  # imports torch
+
+    if allocator is not None:
+        raise MemreqError(
+            f"allocator={allocator!r}: settings of the allocator are not simulated yet; "
+            "leave it out"
+        )
+    device = PretendedDevice(find_card(gpu))
+    with device.active():
+        device.prepare()
+        device.start()
+        step(*args)
+        return device.finding()
 
 
 __all__ = ["Card", "Simulation", "find_card", "simulate"]

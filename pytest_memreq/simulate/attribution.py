@@ -1,0 +1,186 @@
+"""Who asks for memory: the module, the source line, the phase of the step.
+
+Module calls are followed by torch's global module hooks, optimizer steps by its optimizer hooks.
+Backward work is attributed to the forward work it belongs to, by autograd's sequence numbers: a
+node is given the next number when the forward operator records it, just before that operator
+reaches the dispatch mode.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module, Parameter
+from torch.nn.modules import module as module_hooks
+from torch.optim import Optimizer
+from torch.optim import optimizer as optimizer_hooks
+
+from pytest_memreq.simulate.ledger import Ledger, PhaseKind
+from pytest_memreq.simulate.storages import Storages
+
+_current_node = torch._C._current_autograd_node
+_sequence_number = torch._C._autograd._get_sequence_nr
+_LIBRARIES = (
+    f"{Path(torch.__file__).parent}{os.sep}",
+    f"{Path(__file__).parent.parent}{os.sep}",
+    "<",  # frozen and generated code
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A module's qualified name, "" outside of all, and the user's line as `file:line`."""
+
+    module: str
+    source: str | None
+
+
+class Attribution:
+    """Follows modules, optimizers and autograd while active, and marks what they hold."""
+
+    def __init__(self, ledger: Ledger, storages: Storages) -> None:
+        self._ledger = ledger
+        self._storages = storages
+        self._stack: list[str] = []
+        self._optimizers = 0
+        self._names: weakref.WeakKeyDictionary[Module, str] = weakref.WeakKeyDictionary()
+        self._roots: weakref.WeakSet[Module] = weakref.WeakSet()
+        self._stepped: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._forward_places: dict[int, Place] = {}
+        self._sources: dict[tuple[CodeType, int], str] = {}
+        self._library_code: dict[CodeType, bool] = {}
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Hooks are in place within it, and gone after it."""
+        handles = [
+            module_hooks.register_module_forward_pre_hook(self._enter_module),
+            module_hooks.register_module_forward_hook(self._leave_module, always_call=True),
+            optimizer_hooks.register_optimizer_step_pre_hook(self._enter_optimizer),
+            optimizer_hooks.register_optimizer_step_post_hook(self._leave_optimizer),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._stack.clear()
+            self._optimizers = 0
+
+    @property
+    def in_module(self) -> bool:
+        """True within a module's forward, also when checkpointing repeats it during backward."""
+        return bool(self._stack)
+
+    def place(self) -> Place:
+        """Where the operator that is running belongs; sets the phase by the way."""
+        node = _current_node()
+        self._ledger.enter(self._phase(node))
+        if node is not None and not self._stack:
+            known = self._forward_places.get(node._sequence_nr())
+            return known or Place("", self._user_source())
+        place = Place(self._stack[-1] if self._stack else "", self._user_source())
+        if node is None:
+            self._forward_places[_sequence_number() - 1] = place
+        return place
+
+    def forget_graph(self) -> None:
+        """Drop what was remembered of forward work; later backward work finds no place."""
+        self._forward_places.clear()
+
+    def accumulates_gradient(self) -> bool:
+        """True while autograd hands a gradient over to its parameter or leaf."""
+        node = _current_node()
+        return node is not None and node.name() == "torch::autograd::AccumulateGrad"
+
+    def mark_all(self) -> None:
+        """Give parameters, buffers, gradients and optimizer states their categories."""
+        for root in list(self._roots):
+            for parameter in root.parameters():
+                self._mark_parameter(parameter)
+            for buffer in root.buffers():
+                self._mark(buffer, "buffers")
+        for optimizer in list(self._stepped):
+            self._mark_optimizer(optimizer)
+
+    def _phase(self, node: object) -> PhaseKind:
+        if self._optimizers:
+            return "optimizer"
+        return "forward" if node is None else "backward"
+
+    def _enter_module(self, module: Module, _args: Any) -> None:
+        if not self._stack and module not in self._roots:
+            self._roots.add(module)
+            for name, child in module.named_modules():
+                self._names.setdefault(child, name or type(child).__name__)
+        name = self._names.get(module)
+        if name is None:
+            name = f"{self._stack[-1]}.{type(module).__name__}" if self._stack else "?"
+            self._names[module] = name
+        self._stack.append(name)
+
+    def _leave_module(self, _module: Module, _args: Any, _result: Any) -> None:
+        if self._stack:
+            self._stack.pop()
+
+    def _enter_optimizer(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        self._stepped.add(optimizer)
+        self._optimizers += 1
+        self._ledger.enter("optimizer")
+
+    def _leave_optimizer(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        self._optimizers = max(0, self._optimizers - 1)
+        self._ledger.enter("forward")
+        self._mark_optimizer(optimizer)
+
+    def _mark_optimizer(self, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                self._mark_parameter(parameter)
+        for state in optimizer.state.values():
+            for value in state.values() if isinstance(state, dict) else ():
+                self._mark(value, "optimizer_states")
+
+    def _mark_parameter(self, parameter: Parameter) -> None:
+        self._mark(parameter, "parameters")
+        self._mark(parameter.grad, "gradients")
+
+    def _mark(self, value: object, category: str) -> None:
+        block = self._storages.block_of(value) if isinstance(value, Tensor) else None
+        if block is not None:
+            block.category = category
+
+    def _user_source(self) -> str | None:
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and self._is_library(frame.f_code):
+            frame = frame.f_back
+        if frame is None:
+            return None
+        key = (frame.f_code, frame.f_lineno)
+        if key not in self._sources:
+            self._sources[key] = f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+        return self._sources[key]
+
+    def _is_library(self, code: CodeType) -> bool:
+        known = self._library_code.get(code)
+        if known is None:
+            known = self._library_code[code] = code.co_filename.startswith(_LIBRARIES)
+        return known
+
+
+def short_path(path: str) -> str:
+    """A file as a reader of the project knows it: from here down, else its last two parts."""
+    relative = os.path.relpath(path)
+    if relative.startswith(os.pardir):
+        return "/".join(path.replace(os.sep, "/").split("/")[-2:])
+    return relative.replace(os.sep, "/")

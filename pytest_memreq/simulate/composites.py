@@ -1,0 +1,107 @@
+"""Composite operators that take another way on CUDA than on meta tensors.
+
+Torch decomposes a composite operator before a dispatch mode sees it, and asks `is_cuda()` on the
+way. The kernels here are registered for meta tensors with and without autograd while a pretended
+device is active. In inference mode composite operators reach the mode whole; it looks them up in
+the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import Library
+
+from pytest_memreq.simulate.attention import attend
+from pytest_memreq.simulate.cards import Card
+
+aten = torch.ops.aten
+Kernel = Callable[..., Any]
+
+
+def kernels_for(card: Card) -> dict[str, Kernel]:
+    """Operator name, as `library.impl` takes it, to the kernel that goes CUDA's way."""
+
+    def attention(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        return attend(card, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+
+    kernels: dict[str, Kernel] = {
+        "scaled_dot_product_attention": attention,
+        "dropout": _dropout,
+        "softmax.int": _softmax(aten._softmax),
+        "log_softmax.int": _softmax(aten._log_softmax),
+    }
+    if hasattr(aten, "_fused_rms_norm"):  # CUDA has the fused kernel where the operator exists
+        kernels["rms_norm"] = _rms_norm
+    return kernels
+
+
+def register(library: Library, kernels: dict[str, Kernel]) -> None:
+    """Put the kernels into `library` for meta tensors, with autograd and without."""
+    for name, kernel in kernels.items():
+        for key in ("AutogradMeta", "Meta"):
+            # Library.impl refuses Meta kernels of composite operators, which elsewhere would hide
+            # their decomposition; here that is the purpose.
+            raw = library.m
+            assert raw is not None  # a library of kind IMPL has one until it is destroyed
+            raw.impl(name, key, kernel, False)
+
+
+def _dropout(tensor: Tensor, p: float, train: bool) -> Tensor:
+    # is_fused_kernel_acceptable of aten/src/ATen/native/Dropout.cpp: on CUDA one kernel returns
+    # the output and a mask of a byte an element.
+    if not train or p == 0 or tensor.numel() == 0:
+        return tensor
+    if p == 1:
+        return tensor * torch.zeros((), dtype=tensor.dtype, device=tensor.device)
+    result: Tensor = aten.native_dropout(tensor, p, train)[0]
+    return result
+
+
+def _softmax(operator: Any) -> Kernel:
+    # aten/src/ATen/native/SoftMax.cpp: on CUDA the cast from half to float is part of the kernel.
+    def kernel(tensor: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
+        if dtype is torch.float32 and tensor.dtype is torch.float16:
+            return operator(tensor, dim, True)
+        return operator(tensor if dtype is None else tensor.to(dtype), dim, False)
+
+    return kernel
+
+
+class _FusedRmsNorm(torch.autograd.Function):
+    """`aten._fused_rms_norm`, which has no meta kernel; it saves one float a row for backward.
+
+    aten/src/ATen/native/cuda/layer_norm_kernel.cu.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, weight: Tensor | None, dims: int) -> Tensor:
+        result = torch.empty_like(tensor)
+        rows = (*tensor.shape[: tensor.dim() - dims], *([1] * dims))
+        rstd = torch.empty(rows, dtype=torch.float32, device=tensor.device)
+        ctx.save_for_backward(tensor, weight, rstd)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        tensor, weight, _ = ctx.saved_tensors
+        return torch.empty_like(tensor), None if weight is None else torch.empty_like(weight), None
+
+
+def _rms_norm(
+    tensor: Tensor, shape: list[int], weight: Tensor | None = None, eps: float | None = None
+) -> Any:
+    return _FusedRmsNorm.apply(tensor, weight, len(shape))  # type: ignore[no-untyped-call]  # torch's

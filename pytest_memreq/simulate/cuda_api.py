@@ -1,0 +1,218 @@
+"""What `torch.cuda` and `torch.accelerator` answer for the pretended card.
+
+Tables of answers: facts of the card, figures of the ledger, and what has nothing to do where
+nothing runs (synchronization, random state, streams).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_memreq.simulate.cards import Card
+from pytest_memreq.simulate.ledger import Ledger
+from pytest_memreq.simulate.replace import Replacement
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DEVICE = torch.device("cuda", 0)
+
+
+def card_answers(card: Card) -> dict[str, Callable[..., Any]]:
+    """Answers of `torch.cuda` that depend on the card alone."""
+    major, minor = card.compute_capability
+    properties = SimpleNamespace(
+        name=card.name,
+        major=major,
+        minor=minor,
+        total_memory=card.capacity_bytes,
+        multi_processor_count=card.multiprocessors,
+        warp_size=32,
+        is_integrated=0,
+        is_multi_gpu_board=0,
+    )
+    return {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "get_device_name": lambda device=None: card.name,
+        "get_device_capability": lambda device=None: card.compute_capability,
+        "get_device_properties": lambda device=None: properties,
+        "is_bf16_supported": lambda including_emulation=True: major >= 8 or including_emulation,
+        "get_arch_list": lambda: [f"sm_{major}{minor}"],
+    }
+
+
+def replacements(card: Card, ledger: Ledger) -> Iterator[Replacement]:
+    """Everything of `torch.cuda` and `torch.accelerator` that a pretended device answers."""
+    figures = _figures(card, ledger)
+    cuda = {**card_answers(card), **figures, **_nothing_to_do(), **_streams()}
+    for name, answer in cuda.items():
+        yield from _where_present(torch.cuda, name, answer)
+    for name, answer in figures.items():
+        yield from _where_present(torch.cuda.memory, name, answer)
+    accelerator = {
+        "current_accelerator": lambda check_available=False: torch.device("cuda"),
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "current_device_index": lambda: 0,
+        "set_device_index": lambda device=None: None,
+        "synchronize": lambda device=None: None,
+        "current_stream": lambda device=None: Stream(),
+        "set_stream": lambda stream: None,
+        **figures,
+    }
+    for name, answer in accelerator.items():
+        yield from _where_present(torch.accelerator, name, answer)
+    yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False
+
+
+def _figures(card: Card, ledger: Ledger) -> dict[str, Callable[..., Any]]:
+    def live(device: object = None) -> int:
+        return ledger.live_bytes
+
+    def peak(device: object = None) -> int:
+        return ledger.peak_bytes
+
+    def reserved(device: object = None) -> int:
+        return ledger.reserved_bytes
+
+    def peak_reserved(device: object = None) -> int:
+        return ledger.peak_reserved_bytes
+
+    def stats(device: object = None) -> dict[str, int]:
+        return {
+            "allocated_bytes.all.current": ledger.live_bytes,
+            "allocated_bytes.all.peak": ledger.peak_bytes,
+            "reserved_bytes.all.current": ledger.reserved_bytes,
+            "reserved_bytes.all.peak": ledger.peak_reserved_bytes,
+        }
+
+    def reset(device: object = None) -> None:
+        ledger.reset_peak()
+
+    return {
+        "memory_allocated": live,
+        "max_memory_allocated": peak,
+        "memory_reserved": reserved,
+        "max_memory_reserved": peak_reserved,
+        "memory_stats": stats,
+        "reset_peak_memory_stats": reset,
+        "reset_max_memory_allocated": reset,
+        "mem_get_info": lambda device=None: (
+            card.capacity_bytes - ledger.reserved_bytes,
+            card.capacity_bytes,
+        ),
+        "empty_cache": ledger.empty_cache,
+    }
+
+
+def _nothing_to_do() -> dict[str, Callable[..., Any]]:
+    def nothing(*_args: Any, **_kwargs: Any) -> None:
+        return None
+
+    def state(*_args: Any) -> torch.Tensor:
+        return torch.zeros(16, dtype=torch.uint8)
+
+    names = """
+        _lazy_init init synchronize set_device set_rng_state set_rng_state_all manual_seed
+        manual_seed_all seed seed_all ipc_collect set_stream
+    """
+    return {
+        **dict.fromkeys(names.split(), nothing),
+        "is_initialized": lambda: True,
+        "is_current_stream_capturing": lambda: False,
+        "get_rng_state": state,
+        "get_rng_state_all": lambda: [state()],
+        "initial_seed": lambda: 0,
+    }
+
+
+class Context:
+    """Stands for `torch.cuda.device(...)` and `torch.cuda.stream(...)`."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        return None
+
+
+class Event:
+    """An event on a device where everything has already happened."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    def record(self, stream: object = None) -> None:
+        """Nothing is under way."""
+
+    def wait(self, stream: object = None) -> None:
+        """Nothing to wait for."""
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+    def query(self) -> bool:
+        """Always done."""
+        return True
+
+    def elapsed_time(self, _end: Event) -> float:
+        """Milliseconds; nothing ran, so a token one."""
+        return 1.0
+
+
+class Stream(Context):
+    """The one stream that the pretended device has."""
+
+    device = DEVICE
+    stream_id = 0
+    cuda_stream = 0
+    priority = 0
+
+    def wait_stream(self, _other: object) -> None:
+        """Nothing to wait for."""
+
+    def wait_event(self, _event: object) -> None:
+        """Nothing to wait for."""
+
+    def record_event(self, event: Event | None = None) -> Event:
+        """An event that has already happened."""
+        return event or Event()
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+    def query(self) -> bool:
+        """Always done."""
+        return True
+
+    def is_capturing(self) -> bool:
+        """No graph is ever captured."""
+        return False
+
+
+def _streams() -> dict[str, Any]:
+    stream = Stream()
+    return {
+        "Stream": Stream,
+        "Event": Event,
+        "current_stream": lambda device=None: stream,
+        "default_stream": lambda device=None: stream,
+        "stream": Context,
+        "device": Context,
+        "device_of": Context,
+    }
+
+
+def _where_present(module: ModuleType, name: str, answer: Any) -> Iterator[Replacement]:
+    # A name that this torch lacks stays absent, so that code asking for it behaves as it would.
+    if hasattr(module, name):
+        yield module, name, answer

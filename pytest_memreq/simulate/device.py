@@ -1,0 +1,234 @@
+"""The pretended device: C++ sees meta tensors, Python sees `cuda:0`.
+
+It has no kernels of its own and patches no C structures. What it changes while active is listed
+in `cuda_api`, `tensor_api`, `autocast` and `composites`; leaving undoes all of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+import torch._dynamo  # it keeps a map of torch's functions, made when first imported: not of ours
+from torch import Tensor
+from torch.library import Library
+
+from pytest_memreq.errors import SimulationError
+from pytest_memreq.requirement import Peak
+from pytest_memreq.simulate import Simulation, autocast, composites, cuda_api, tensor_api
+from pytest_memreq.simulate.attribution import Attribution
+from pytest_memreq.simulate.cards import Card
+from pytest_memreq.simulate.handlers import HANDLERS
+from pytest_memreq.simulate.ledger import Block, Ledger
+from pytest_memreq.simulate.replace import replaced
+from pytest_memreq.simulate.storages import Storages
+from pytest_memreq.simulate.summary import (
+    break_down,
+    describe_place,
+    live_after,
+    over_time,
+    peak_of,
+    sites_of,
+    thin_out,
+)
+from pytest_memreq.simulate.tracer import Tracer
+from pytest_memreq.simulate.workspaces import Workspaces
+
+_AUTOCAST_KEY = torch._C.DispatchKey.AutocastCUDA
+
+# What is changed while a device is active belongs to the process, so this does too: the devices
+# that are active, innermost last, and the thread they are active in.
+_active: list[PretendedDevice] = []
+_thread = threading.RLock()
+
+
+class PretendedDevice:
+    """One pretended card; what is allocated on it stays between activations, as on a real one."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self._ledger = Ledger()
+        self._storages = Storages(self._ledger)
+        self._attribution = Attribution(self._ledger, self._storages)
+        self._workspaces = Workspaces(card)
+        self._casts = autocast.WeightCasts()
+        self._composites = composites.kernels_for(card)
+        self._tracer = Tracer(
+            self._ledger,
+            self._storages,
+            self._attribution,
+            self._workspaces,
+            self._composites,
+            HANDLERS,
+        )
+        self._setup_events = 0
+        self._start_event = 0
+        self._held_bytes = 0
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within it `cuda` is this device; leaving restores every changed name, kernel and default.
+
+        May be entered again within itself. Raises SimulationError in a second thread.
+        """
+        if not _thread.acquire(blocking=False):
+            raise SimulationError(
+                "a device is being pretended in another thread; simulate in one thread at a time"
+            )
+        try:
+            if _active and _active[-1] is self:
+                yield
+            else:
+                with self._pushed(), self._installed():
+                    yield
+        finally:
+            _thread.release()
+
+    def prepare(self) -> None:
+        """Before a test's setup: note what is held, forget what was counted."""
+        gc.collect()
+        self._workspaces.clear()
+        self._attribution.forget_graph()
+        self._tracer.pretended.clear()
+        self._tracer.notes.clear()
+        self._ledger.restart()
+        self._held_bytes = self._ledger.live_bytes
+        self._start_event = 0
+
+    def start(self) -> None:
+        """Before a test's call: the peak starts from what is live now."""
+        gc.collect()
+        self._ledger.reset_peak()
+        self._start_event = self.event
+
+    @property
+    def event(self) -> int:
+        """How many allocations and frees there were since `prepare`."""
+        return len(self._ledger.events)
+
+    @property
+    def pretended(self) -> tuple[str, ...]:
+        """Calls since `prepare` that were answered with a made-up value, each once."""
+        return tuple(dict.fromkeys(self._tracer.pretended))
+
+    def peak_since(self, event: int) -> Peak:
+        """The peaks from an event until now."""
+        requested = over_time(self._ledger, _requested_bytes, event)
+        allocated = over_time(self._ledger, _block_bytes, event)
+        before = [self._ledger.opening_reserved_bytes, *self._ledger.reserved]
+        return Peak(
+            requested_bytes=max(requested),
+            allocated_bytes=max(allocated),
+            reserved_bytes=max(before[event:]),
+        )
+
+    def finding(self) -> Simulation:
+        """What happened since `start`."""
+        self._attribution.mark_all()
+        start = self._start_event
+        sizes = over_time(self._ledger, _block_bytes, start)
+        _, at = peak_of(sizes)
+        live = live_after(self._ledger, start + at)
+        return Simulation(
+            card=self.card,
+            peak=self.peak_since(start),
+            did_allocate=any(event >= 0 for event in self._ledger.events),
+            breakdown=break_down(live),
+            sites=sites_of(live),
+            peak_at=describe_place(live[-1]) if live else None,
+            held_bytes=self._held_bytes,
+            pretended=self.pretended,
+            notes=tuple(self._tracer.notes),
+            timeline=thin_out(sizes),
+        )
+
+    def _is_pretended(self, tensor: Tensor) -> bool:
+        # Within torch's kernels a meta tensor must look like one.
+        return not self._tracer.in_kernel and self._storages.is_pretended(tensor)
+
+    @contextmanager
+    def _pushed(self) -> Iterator[None]:
+        outer = _active[-1] if _active else None
+        if outer is not None:
+            outer._tracer.is_suspended = True
+        _active.append(self)
+        try:
+            yield
+        finally:
+            _active.pop()
+            if outer is not None:
+                outer._tracer.is_suspended = False
+
+    @contextmanager
+    def _installed(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(replaced(cuda_api.replacements(self.card, self._ledger)))
+            stack.enter_context(
+                replaced(tensor_api.replacements(self._is_pretended, self._tracer.make_meta))
+            )
+            stack.enter_context(self._kernels())
+            stack.enter_context(_cuda_autocast_on_meta(self._casts))
+            stack.enter_context(_moves_as_between_cards())
+            stack.enter_context(self._attribution.following())
+            stack.enter_context(self._tracer)
+            yield
+
+    @contextmanager
+    def _kernels(self) -> Iterator[None]:
+        library = Library("aten", "IMPL")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns of every kernel that takes a place
+                autocast.register(library, self._casts)
+                composites.register(library, self._composites)
+            yield
+        finally:
+            library._destroy()
+
+
+def _requested_bytes(block: Block) -> int:
+    return block.requested_bytes
+
+
+def _block_bytes(block: Block) -> int:
+    return block.block_bytes
+
+
+@contextmanager
+def _cuda_autocast_on_meta(casts: autocast.WeightCasts) -> Iterator[None]:
+    # The key is in the set of every call of this thread; autocast excludes it when it is off.
+    before = torch._C._dispatch_tls_is_dispatch_key_included(_AUTOCAST_KEY)
+    clear = torch.clear_autocast_cache
+
+    def clear_both() -> None:
+        casts.clear()
+        clear()
+
+    torch._C._dispatch_tls_set_dispatch_key_included(_AUTOCAST_KEY, True)
+    try:
+        with replaced([(torch, "clear_autocast_cache", clear_both)]):
+            yield
+    finally:
+        casts.clear()
+        torch._C._dispatch_tls_set_dispatch_key_included(_AUTOCAST_KEY, before)
+
+
+@contextmanager
+def _moves_as_between_cards() -> Iterator[None]:
+    # Module.to keeps the identity of parameters between CPU and CUDA; between CPU and meta only
+    # if tensors are swapped. torch.tensor(..., device="cuda") makes a CPU tensor and moves it; the
+    # mode sees the move only with the second switch.
+    future = torch.__future__
+    swaps = future.get_swap_module_params_on_conversion()
+    lifts = torch._C._only_lift_cpu_tensors()
+    future.set_swap_module_params_on_conversion(True)
+    torch._C._set_only_lift_cpu_tensors(True)
+    try:
+        yield
+    finally:
+        torch._C._set_only_lift_cpu_tensors(lifts)
+        future.set_swap_module_params_on_conversion(swaps)

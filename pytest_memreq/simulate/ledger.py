@@ -1,0 +1,124 @@
+"""What was allocated and freed on the pretended device, in order.
+
+The only state a simulation accumulates. It knows sizes and facts about blocks, not tensors; the
+tracer writes it, `summary` reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_memreq.simulate.allocator import Allocator, Chunk
+
+PhaseKind = Literal["forward", "backward", "optimizer"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Phase:
+    """A stretch of forward, backward or optimizer work; a training step has one of each."""
+
+    kind: PhaseKind
+    number: int
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Block:
+    """One allocation. `category` is set once something is known to be, say, a parameter.
+
+    `block_bytes` is what `allocated` counts for it, known once it is allocated.
+    """
+
+    number: int
+    requested_bytes: int
+    operator: str
+    module: str
+    source: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    born: Phase
+    died: Phase | None = None
+    is_input: bool = False
+    in_module: bool = False
+    is_recorded: bool = False  # made while autograd was recording
+    category: str | None = None
+    block_bytes: int = 0
+    chunk: Chunk | None = None
+
+
+class Ledger:
+    """Allocations and frees since the last `restart`, and the blocks that were live at it.
+
+    An event is a block's number where it was allocated, the number's complement (`~n`) where it
+    was freed. `reserved` holds the bytes of all segments after each event.
+    """
+
+    def __init__(self) -> None:
+        self._allocator = Allocator()
+        self.phase = Phase(kind="forward", number=0)
+        self.live: dict[int, Block] = {}
+        self.live_bytes = 0
+        self.peak_bytes = 0  # as torch.cuda.max_memory_allocated, which user code may reset
+        self.peak_reserved_bytes = 0
+        self._count = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all events, empty the cache; what is live now was held from before."""
+        self._allocator.empty_cache()
+        self.opening = tuple(self.live.values())
+        self.blocks = dict(self.live)
+        self.events: list[int] = []
+        self.reserved: list[int] = []
+        self.opening_reserved_bytes = self.reserved_bytes
+        self.reset_peak()
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What the segments hold, as torch.cuda.memory_reserved."""
+        return self._allocator.reserved_bytes
+
+    def enter(self, kind: PhaseKind) -> None:
+        """Begin a phase unless it is the current one."""
+        if self.phase.kind != kind:
+            self.phase = Phase(kind=kind, number=self.phase.number + 1)
+
+    def next_number(self) -> int:
+        """A number no block has had."""
+        self._count += 1
+        return self._count
+
+    def allocate(self, block: Block) -> None:
+        """Record that the block is live from now on."""
+        if block.requested_bytes:
+            block.chunk = self._allocator.allocate(block.requested_bytes)
+            block.block_bytes = block.chunk.size_bytes
+        self.blocks[block.number] = self.live[block.number] = block
+        self._note(block.number)
+        self.live_bytes += block.block_bytes
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
+
+    def free(self, block: Block) -> None:
+        """Record that the block is gone; a second time changes nothing."""
+        if self.live.pop(block.number, None) is None:
+            return
+        block.died = self.phase
+        if block.chunk is not None:
+            self._allocator.free(block.chunk)
+            block.chunk = None
+        self._note(~block.number)
+        self.live_bytes -= block.block_bytes
+
+    def empty_cache(self) -> None:
+        """What user code asks for by torch.cuda.empty_cache."""
+        self._allocator.empty_cache()
+
+    def reset_peak(self) -> None:
+        """What user code asks for by torch.cuda.reset_peak_memory_stats."""
+        self.peak_bytes = self.live_bytes
+        self.peak_reserved_bytes = self.reserved_bytes
+
+    def _note(self, event: int) -> None:
+        self.events.append(event)
+        self.reserved.append(self.reserved_bytes)

@@ -1,0 +1,79 @@
+"""What the tracer must know of an operator before it runs it: tables, and its schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch._ops import OpOverload
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Facts about one operator: `makes_storage` is False for views and in-place operators."""
+
+    name: str
+    makes_storage: bool
+    takes_device: bool
+    is_composite: bool
+    is_gemm: bool
+    not_counted: str | None
+
+
+# Operators that cuBLAS runs, each with a workspace of its own handle and stream:
+# aten/src/ATen/cuda/CUDABlas.cpp (bgemm, gemm, gemv's callers), aten/src/ATen/native/cuda/Blas.cpp.
+GEMMS = frozenset(
+    f"aten::{name}"
+    for name in ("mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "addbmm", "_scaled_mm", "dot")
+)
+
+# Library memory that no rule derives: named in the result instead of being left out in silence.
+NOT_COUNTED = {
+    "aten::convolution": "workspaces of convolutions (cuDNN) are not counted",
+    "aten::convolution_backward": "workspaces of convolutions (cuDNN) are not counted",
+    "aten::_thnn_fused_lstm_cell": "reserve space of recurrent layers (cuDNN) is not counted",
+}
+
+# Operators that may have CPU tensors beside those of the device, as on CUDA: copies, and indices.
+MIXES_DEVICES = frozenset(
+    f"aten::{name}"
+    for name in (
+        "copy_",
+        "_to_copy",
+        "_foreach_copy_",
+        "index",
+        "index_put",
+        "index_put_",
+        "_index_put_impl_",
+        "_unsafe_index",
+        "_unsafe_index_put",
+        "record_stream",
+    )
+)
+
+# Comparisons whose most ordinary answer is yes: losses are finite, shapes and copies agree.
+USUALLY_TRUE = frozenset(
+    f"aten.{name}" for name in ("isfinite", "all", "eq", "isclose", "le", "ge", "logical_not")
+)
+
+
+@cache
+def describe(func: OpOverload) -> Operator:
+    """The facts about an overload, from its schema and the tables above."""
+    schema = func._schema
+    fresh = [r for r in schema.returns if r.alias_info is None and "Tensor" in str(r.type)]
+    return Operator(
+        name=schema.name.replace("::", "."),
+        makes_storage=bool(fresh),
+        takes_device=any(argument.name == "device" for argument in schema.arguments),
+        is_composite=_is_composite(func),
+        is_gemm=schema.name in GEMMS,
+        not_counted=NOT_COUNTED.get(schema.name),
+    )
+
+
+def _is_composite(func: OpOverload) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")

@@ -1,0 +1,216 @@
+"""What `torch.Tensor` and its kin answer for a pretended tensor.
+
+C++ knows these tensors as meta. Here is what Python code can see of that, answered as CUDA would:
+the device of a tensor, moves between devices, and ways to look at values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.utils._device import DeviceContext, _device_constructors
+
+from pytest_memreq.simulate.cuda_api import DEVICE
+from pytest_memreq.simulate.replace import Replacement
+
+_Base = torch._C.TensorBase
+_META = torch.device("meta")
+_device = vars(_Base)["device"].__get__
+_data = vars(_Base)["data"]
+
+_DATA_TO_TENSOR = (torch.tensor, torch.as_tensor, torch.asarray)
+IsPretended = Callable[[Tensor], bool]
+
+
+def replacements(
+    is_pretended: IsPretended, make_meta: Callable[[Tensor], Tensor]
+) -> Iterator[Replacement]:
+    """Every attribute of Tensor, Generator and storages that is answered anew.
+
+    `is_pretended` tells a tensor on the pretended card from others; `make_meta` gives a genuine
+    meta tensor like the one it is given.
+    """
+
+    def device(tensor: Tensor) -> torch.device:
+        return DEVICE if is_pretended(tensor) else _device(tensor)
+
+    move = _mover(device, make_meta)
+    yield Tensor, "device", property(device)
+    yield Tensor, "is_cuda", property(lambda tensor: device(tensor).type == "cuda")
+    yield Tensor, "is_meta", property(lambda tensor: device(tensor).type == "meta")
+    yield Tensor, "get_device", lambda tensor: 0 if device(tensor).type == "cuda" else -1
+    yield Tensor, "to", move
+    yield Tensor, "cuda", _cuda(move)
+    yield Tensor, "data", property(_data.__get__, _data_setter(is_pretended))
+    yield Tensor, "tolist", _tolist(is_pretended)
+    yield Tensor, "numpy", _numpy(is_pretended)
+    yield Tensor, "pin_memory", lambda tensor, *_device: tensor
+    yield Tensor, "is_pinned", lambda tensor, *_device: False
+    yield Tensor, "__repr__", _repr(is_pretended, Tensor.__repr__)
+    yield Tensor, "__format__", _format(is_pretended, Tensor.__format__)
+    yield torch, "Generator", _GeneratorStandIn
+    makers = {function: _maker(function, make_meta) for function in _DATA_TO_TENSOR}
+    for function, maker in makers.items():
+        yield torch, function.__name__, maker
+    yield Tensor, "new_tensor", _maker(_Base.new_tensor, make_meta)
+    yield DeviceContext, "__torch_function__", _device_context(makers)
+
+
+def _maker(
+    function: Callable[..., Tensor], make_meta: Callable[[Tensor], Tensor]
+) -> Callable[..., Tensor]:
+    # They make a CPU tensor and move it in C++, which knows no cuda device here; the move to meta
+    # reaches the dispatch mode, which takes it for one to the card.
+    @wraps(function)
+    def make(*args: Any, device: Any = None, **kwargs: Any) -> Tensor:
+        if device is None:
+            return function(*args, **kwargs)
+        wanted = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+        if wanted.type == "cuda":
+            return function(*args, device=_META, **kwargs)
+        made = function(*args, device="cpu" if wanted.type == "meta" else device, **kwargs)
+        return make_meta(made) if wanted.type == "meta" else made
+
+    return make
+
+
+def _device_context(
+    makers: dict[Callable[..., Tensor], Callable[..., Tensor]],
+) -> Callable[..., Any]:
+    """`with torch.device("cuda")` and `torch.set_default_device`, by the makers above."""
+    constructors = _device_constructors()
+
+    def torch_function(
+        context: DeviceContext, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in constructors and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": context.device}
+        return makers.get(func, func)(*args, **kwargs)
+
+    return torch_function
+
+
+def _mover(
+    device: Callable[[Tensor], torch.device], make_meta: Callable[[Tensor], Tensor]
+) -> Callable[..., Tensor]:
+    def to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        args, kwargs = _as_device_and_dtype(device, args, kwargs)
+        target = _target(args, kwargs)
+        if target is None:
+            return _Base.to(tensor, *args, **kwargs)
+        if target.type == "meta" and device(tensor).type != "meta":
+            return make_meta(tensor)
+        if target.type == "cuda":
+            target = _META  # what C++ has on meta already is not copied, as on CUDA
+        if "device" in kwargs:
+            return _Base.to(tensor, *args, **{**kwargs, "device": target})
+        return _Base.to(tensor, target, *args[1:], **kwargs)
+
+    return to
+
+
+def _as_device_and_dtype(
+    device: Callable[[Tensor], torch.device], args: Any, kwargs: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    # tensor.to(other) would ask C++ for the device of `other`.
+    if args and isinstance(args[0], Tensor):
+        return (device(args[0]), args[0].dtype, *args[1:]), kwargs
+    if isinstance(kwargs.get("other"), Tensor):
+        kwargs = dict(kwargs)
+        other = kwargs.pop("other")
+        return (device(other), other.dtype, *args), kwargs
+    return args, kwargs
+
+
+def _target(args: Any, kwargs: dict[str, Any]) -> torch.device | None:
+    given = kwargs.get("device")
+    if args and isinstance(args[0], (str, torch.device, int)):
+        given = args[0]
+    if given is None:
+        return None
+    return torch.device("cuda", given) if isinstance(given, int) else torch.device(given)
+
+
+def _cuda(move: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def cuda(
+        tensor: Tensor,
+        device: object = None,
+        non_blocking: bool = False,
+        memory_format: torch.memory_format = torch.preserve_format,
+    ) -> Tensor:
+        return move(tensor, "cuda", non_blocking=non_blocking, memory_format=memory_format)
+
+    return cuda
+
+
+def _data_setter(is_pretended: IsPretended) -> Callable[[Tensor, Tensor], None]:
+    assign = _data.__set__
+
+    def set_data(tensor: Tensor, value: Tensor) -> None:
+        if is_pretended(tensor) == is_pretended(value):
+            assign(tensor, value)
+            return
+        # Between devices C++ refuses; on CUDA the tensor keeps its identity and takes the data.
+        moved: Tensor = value.detach()
+        if isinstance(tensor, Parameter):
+            moved = Parameter(moved, tensor.requires_grad)
+        else:
+            moved.requires_grad_(tensor.requires_grad)
+        torch.utils.swap_tensors(tensor, moved)
+
+    return set_data
+
+
+def _tolist(is_pretended: IsPretended) -> Callable[[Tensor], Any]:
+    return lambda tensor: _Base.tolist(tensor.cpu() if is_pretended(tensor) else tensor)
+
+
+def _numpy(is_pretended: IsPretended) -> Callable[..., Any]:
+    def numpy(tensor: Tensor, *, force: bool = False) -> Any:
+        if not is_pretended(tensor):
+            return _Base.numpy(tensor, force=force)
+        if force:
+            return _Base.numpy(tensor.detach().cpu(), force=True)
+        raise TypeError(
+            f"can't convert {DEVICE} device type tensor to numpy. "
+            "Use Tensor.cpu() to copy the tensor to host memory first."
+        )
+
+    return numpy
+
+
+def _repr(is_pretended: IsPretended, original: Callable[..., str]) -> Callable[..., str]:
+    def represent(tensor: Tensor, **kwargs: Any) -> str:
+        if not is_pretended(tensor):
+            return original(tensor, **kwargs)
+        shape = tuple(tensor.shape)
+        return f"tensor(..., device='{DEVICE}', size={shape}, dtype={tensor.dtype})"
+
+    return represent
+
+
+def _format(is_pretended: IsPretended, original: Callable[..., str]) -> Callable[..., str]:
+    def format_(tensor: Tensor, spec: str) -> str:
+        if is_pretended(tensor) and tensor.dim() == 0:
+            return format(tensor.item(), spec)
+        return repr(tensor) if is_pretended(tensor) else original(tensor, spec)
+
+    return format_
+
+
+class _AnyGenerator(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, torch._C.Generator)
+
+
+class _GeneratorStandIn(metaclass=_AnyGenerator):
+    """`torch.Generator(device="cuda")` gives a CPU one: random values are never drawn."""
+
+    def __new__(cls, device: object = "cpu") -> torch._C.Generator:  # type: ignore[misc]  # as torch.Generator is called, another type comes out
+        return torch._C.Generator("cpu")
