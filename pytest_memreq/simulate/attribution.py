@@ -25,7 +25,7 @@ from torch.nn.modules import module as module_hooks
 from torch.optim import Optimizer
 from torch.optim import optimizer as optimizer_hooks
 
-from pytest_memreq.simulate.ledger import Ledger, PhaseKind
+from pytest_memreq.simulate.ledger import Block, Ledger, PhaseKind
 from pytest_memreq.simulate.storages import Storages
 
 _current_node = torch._C._current_autograd_node
@@ -106,10 +106,7 @@ class Attribution:
     def mark_all(self) -> None:
         """Give parameters, buffers, gradients and optimizer states their categories."""
         for root in list(self._roots):
-            for parameter in root.parameters():
-                self._mark_parameter(parameter)
-            for buffer in root.buffers():
-                self._mark(buffer, "buffers")
+            self._mark_module(root)
         for optimizer in list(self._stepped):
             self._mark_optimizer(optimizer)
 
@@ -119,15 +116,20 @@ class Attribution:
         return "forward" if node is None else "backward"
 
     def _enter_module(self, module: Module, _args: Any) -> None:
-        if not self._stack and module not in self._roots:
-            self._roots.add(module)
-            for name, child in module.named_modules():
-                self._names.setdefault(child, name or type(child).__name__)
+        if not self._stack:
+            self._enter_root(module)
         name = self._names.get(module)
         if name is None:
             name = f"{self._stack[-1]}.{type(module).__name__}" if self._stack else "?"
             self._names[module] = name
         self._stack.append(name)
+
+    def _enter_root(self, module: Module) -> None:
+        if module not in self._roots:
+            self._roots.add(module)
+            for name, child in module.named_modules():
+                self._names.setdefault(child, name or type(child).__name__)
+        self._mark_module(module)  # now, for it may be gone when the result is made
 
     def _leave_module(self, _module: Module, _args: Any, _result: Any) -> None:
         if self._stack:
@@ -151,14 +153,23 @@ class Attribution:
             for value in state.values() if isinstance(state, dict) else ():
                 self._mark(value, "optimizer_states")
 
-    def _mark_parameter(self, parameter: Parameter) -> None:
-        self._mark(parameter, "parameters")
-        self._mark(parameter.grad, "gradients")
+    def _mark_module(self, module: Module) -> None:
+        for name, parameter in module.named_parameters():
+            block = self._mark_parameter(parameter)
+            if block is not None and not block.module:
+                block.module = name.rpartition(".")[0]
+        for buffer in module.buffers():
+            self._mark(buffer, "buffers")
 
-    def _mark(self, value: object, category: str) -> None:
+    def _mark_parameter(self, parameter: Parameter) -> Block | None:
+        self._mark(parameter.grad, "gradients")
+        return self._mark(parameter, "parameters")
+
+    def _mark(self, value: object, category: str) -> Block | None:
         block = self._storages.block_of(value) if isinstance(value, Tensor) else None
         if block is not None:
             block.category = category
+        return block
 
     def _user_source(self) -> str | None:
         frame: FrameType | None = sys._getframe(2)

@@ -1,13 +1,22 @@
-"""Cards to pretend: facts, each with its source."""
+"""Cards to pretend: facts, each with its source.
+
+`total_memory` moves by a few MiB between drivers; each card has one value that was reported.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from pytest_memreq.errors import MemreqError
 
 DEFAULT_CARD = "NVIDIA H200"
+
+_MIB = 2**20
+# torch prints total_memory in whole MiB, rounded down; deviceQuery prints the same value in bytes.
+_PRINTED = "torch properties printed, MiB rounded down:"
+_QUERIED = "deviceQuery, exact bytes:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,26 +34,135 @@ CARDS: dict[str, Card] = {
     card.name: card
     for card in (
         Card(
-            name="NVIDIA H200",
-            capacity_bytes=139 * 2**30,
+            name="Tesla V100-SXM2-16GB",
+            capacity_bytes=16160 * _MIB,
+            compute_capability=(7, 0),
+            multiprocessors=80,
+            source=f"{_PRINTED} 16160MB, log of an ml.p3.2xlarge in simple-sagemaker's README",
+        ),
+        Card(
+            name="Tesla V100-SXM2-32GB",
+            capacity_bytes=34_089_926_656,
+            compute_capability=(7, 0),
+            multiprocessors=80,
+            source=f"{_QUERIED} CUDA 11.6, from a course on the cluster Expanse",
+        ),
+        Card(
+            name="Tesla T4",
+            capacity_bytes=15_655_829_504,
+            compute_capability=(7, 5),
+            multiprocessors=40,
+            source=f"{_QUERIED} CUDA 12.2, bottlerocket-os/bottlerocket#3798",
+        ),
+        Card(
+            name="NVIDIA A100-SXM4-40GB",
+            capacity_bytes=42_298_834_944,
+            compute_capability=(8, 0),
+            multiprocessors=108,
+            source=f"{_QUERIED} CUDA 12.2, bottlerocket-os/bottlerocket#3873",
+        ),
+        Card(
+            name="NVIDIA A100-SXM4-80GB",
+            capacity_bytes=85_100_068_864,
+            compute_capability=(8, 0),
+            multiprocessors=108,
+            source=f"{_QUERIED} CUDA 12.5, four cards alike, published output",
+        ),
+        Card(
+            name="NVIDIA A10G",
+            capacity_bytes=22587 * _MIB,
+            compute_capability=(8, 6),
+            multiprocessors=80,
+            source=f"{_PRINTED} 22587MB, torchcodec's tutorial on CUDA decoding (torch 2.15)",
+        ),
+        Card(
+            name="NVIDIA GeForce RTX 3090",
+            capacity_bytes=25_447_170_048,
+            compute_capability=(8, 6),
+            multiprocessors=82,
+            source=f"{_QUERIED} CUDA 11.8 on Linux, published output",
+        ),
+        Card(
+            name="NVIDIA GeForce RTX 4090",
+            capacity_bytes=25_250_627_584,
+            compute_capability=(8, 9),
+            multiprocessors=128,
+            source=f"{_QUERIED} CUDA 13.0, published output; on Windows torch prints 24563MB",
+        ),
+        Card(
+            name="NVIDIA L4",
+            capacity_bytes=23_583_784_960,
+            compute_capability=(8, 9),
+            multiprocessors=58,
+            source=f"{_QUERIED} CUDA 12.2, bottlerocket-os/bottlerocket-kernel-kit#139",
+        ),
+        Card(
+            name="NVIDIA L40S",
+            capacity_bytes=45589 * _MIB,
+            compute_capability=(8, 9),
+            multiprocessors=142,
+            source=f"{_PRINTED} 45589MB, 'Understanding GPU utilization strategies in Kubernetes'",
+        ),
+        Card(
+            name="NVIDIA H100 80GB HBM3",
+            capacity_bytes=81089 * _MIB,
             compute_capability=(9, 0),
             multiprocessors=132,
-            source="placeholder",
+            source=f"{_PRINTED} 81089MB, published all_reduce benchmark (torch 2.7, CUDA 12.8)",
+        ),
+        Card(
+            name="NVIDIA H100 PCIe",
+            capacity_bytes=81008 * _MIB,
+            compute_capability=(9, 0),
+            multiprocessors=114,
+            source=f"{_PRINTED} 81008MB, published output (torch 2.0)",
+        ),
+        Card(
+            name="NVIDIA H200",
+            capacity_bytes=143156 * _MIB,
+            compute_capability=(9, 0),
+            multiprocessors=132,
+            source=f"{_PRINTED} 143156MB, published vLLM script for rented cards",
+        ),
+        Card(
+            name="NVIDIA B200",
+            capacity_bytes=182642 * _MIB,
+            compute_capability=(10, 0),
+            multiprocessors=148,
+            source=f"{_PRINTED} 182642MB, published vLLM script for rented cards",
         ),
     )
 }
 
 
 def find_card(name: str) -> Card:
-    """The card of that name, in any case, with or without its maker; MemreqError names the nearest."""
-    known = {_key(card.name): card for card in CARDS.values()}
-    card = known.get(_key(name))
-    if card is None:
-        near = get_close_matches(_key(name), known, n=3, cutoff=0.3) or list(known)
-        names = ", ".join(repr(known[key].name) for key in near)
-        raise MemreqError(f"no card named {name!r} is known; the nearest are {names}")
-    return card
+    """The card of that name, in any case, also in part: `"A10G"`, `"A100 80GB"`, `"rtx 4090"`.
+
+    Raises MemreqError where no card or more than one is meant, and names the nearest.
+    """
+    words = _words(name)
+    known = {_words(card.name): card for card in CARDS.values()}
+    meant = [card for key, card in known.items() if set(words) <= set(key)] if words else []
+    if words in known:
+        return known[words]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise MemreqError(f"{name!r} may be any of {_listed(meant)}; write which")
+    raise MemreqError(f"no card named {name!r} is known; the nearest are {_listed(_near(words))}")
 
 
-def _key(name: str) -> str:
-    return name.casefold().removeprefix("nvidia ").strip()
+def _words(name: object) -> tuple[str, ...]:
+    # Whole words: "A10" is another card than the A10G, "L4" another than the L40S.
+    words = re.findall(r"[a-z0-9]+", str(name).casefold())
+    return tuple(word for word in words if word not in ("nvidia", "tesla", "geforce"))
+
+
+def _near(words: tuple[str, ...]) -> list[Card]:
+    known = {" ".join(_words(card.name)): card for card in CARDS.values()}
+    near = get_close_matches(" ".join(words), known, n=3, cutoff=0.3) or list(known)
+    return [known[key] for key in near]
+
+
+def _listed(cards: list[Card]) -> str:
+    return ", ".join(repr(card.name) for card in cards)

@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 import torch._dynamo  # it keeps a map of torch's functions, made when first imported: not of ours
-from torch import Tensor
 from torch.library import Library
 
 from pytest_memreq.errors import SimulationError
@@ -146,10 +145,6 @@ class PretendedDevice:
             timeline=thin_out(sizes),
         )
 
-    def _is_pretended(self, tensor: Tensor) -> bool:
-        # Within torch's kernels a meta tensor must look like one.
-        return not self._tracer.in_kernel and self._storages.is_pretended(tensor)
-
     @contextmanager
     def _pushed(self) -> Iterator[None]:
         outer = _active[-1] if _active else None
@@ -167,9 +162,7 @@ class PretendedDevice:
     def _installed(self) -> Iterator[None]:
         with ExitStack() as stack:
             stack.enter_context(replaced(cuda_api.replacements(self.card, self._ledger)))
-            stack.enter_context(
-                replaced(tensor_api.replacements(self._is_pretended, self._tracer.make_meta))
-            )
+            stack.enter_context(replaced(tensor_api.replacements(self._tracer)))
             stack.enter_context(self._kernels())
             stack.enter_context(_cuda_autocast_on_meta(self._casts))
             stack.enter_context(_moves_as_between_cards())
@@ -220,15 +213,11 @@ def _cuda_autocast_on_meta(casts: autocast.WeightCasts) -> Iterator[None]:
 @contextmanager
 def _moves_as_between_cards() -> Iterator[None]:
     # Module.to keeps the identity of parameters between CPU and CUDA; between CPU and meta only
-    # if tensors are swapped. torch.tensor(..., device="cuda") makes a CPU tensor and moves it; the
-    # mode sees the move only with the second switch.
+    # if tensors are swapped.
     future = torch.__future__
     swaps = future.get_swap_module_params_on_conversion()
-    lifts = torch._C._only_lift_cpu_tensors()
     future.set_swap_module_params_on_conversion(True)
-    torch._C._set_only_lift_cpu_tensors(True)
     try:
         yield
     finally:
-        torch._C._set_only_lift_cpu_tensors(lifts)
         future.set_swap_module_params_on_conversion(swaps)

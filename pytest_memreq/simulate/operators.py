@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch._ops import OpOverload
@@ -37,7 +39,8 @@ NOT_COUNTED = {
     "aten::_thnn_fused_lstm_cell": "reserve space of recurrent layers (cuDNN) is not counted",
 }
 
-# Operators that may have CPU tensors beside those of the device, as on CUDA: copies, and indices.
+# Operators that may have CPU tensors beside those of the device, as on CUDA: copies and
+# indices, lengths of sequences.
 MIXES_DEVICES = frozenset(
     f"aten::{name}"
     for name in (
@@ -51,13 +54,36 @@ MIXES_DEVICES = frozenset(
         "_unsafe_index",
         "_unsafe_index_put",
         "record_stream",
+        "_ctc_loss",
+        "_ctc_loss_backward",
+        "_pack_padded_sequence",
     )
 )
 
+# The order in which CUDA's kernel allocates its results, where it is not theirs:
+# aten/src/ATen/native/cuda/Dropout.cu makes the mask first.
+RESULT_ORDER = {"aten.native_dropout": (1, 0)}
+
+# Results that CUDA leaves on the CPU, by position, if the call has no dropout: the random state in
+# aten/src/ATen/native/transformers/cuda/attention.cu.
+ON_CPU_WITHOUT_DROPOUT = {"aten._scaled_dot_product_efficient_attention": (2, 3)}
+DROPOUT_POSITION = 5
+
 # Comparisons whose most ordinary answer is yes: losses are finite, shapes and copies agree.
 USUALLY_TRUE = frozenset(
-    f"aten.{name}" for name in ("isfinite", "all", "eq", "isclose", "le", "ge", "logical_not")
+    f"aten.{name}"
+    # isfinite() arrives as a product of two comparisons.
+    for name in ("mul", "all", "eq", "isclose", "le", "ge", "logical_and", "logical_not")
 )
+
+
+def results_on_device(name: str, args: Sequence[Any], results: Sequence[Any]) -> list[Any]:
+    """The results of a call that CUDA would allocate on the card, in its order."""
+    order: Sequence[int] = RESULT_ORDER.get(name, range(len(results)))
+    on_cpu: Sequence[int] = ()
+    if name in ON_CPU_WITHOUT_DROPOUT and not (args[DROPOUT_POSITION:] or [0])[0]:
+        on_cpu = ON_CPU_WITHOUT_DROPOUT[name]
+    return [results[position] for position in order if position not in on_cpu]
 
 
 @cache

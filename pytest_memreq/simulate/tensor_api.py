@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.utils._device import DeviceContext, _device_constructors
 
 from pytest_memreq.simulate.cuda_api import DEVICE
 from pytest_memreq.simulate.replace import Replacement
+from pytest_memreq.simulate.storages import is_meta
 
 _Base = torch._C.TensorBase
 _META = torch.device("meta")
@@ -27,14 +28,24 @@ _DATA_TO_TENSOR = (torch.tensor, torch.as_tensor, torch.asarray)
 IsPretended = Callable[[Tensor], bool]
 
 
-def replacements(
-    is_pretended: IsPretended, make_meta: Callable[[Tensor], Tensor]
-) -> Iterator[Replacement]:
-    """Every attribute of Tensor, Generator and storages that is answered anew.
+class Border(Protocol):
+    """What the tracer decides on tensors that pass between devices."""
 
-    `is_pretended` tells a tensor on the pretended card from others; `make_meta` gives a genuine
-    meta tensor like the one it is given.
-    """
+    def is_pretended(self, tensor: Tensor) -> bool:
+        """True for a tensor that user code sees on the pretended card."""
+
+    def make_meta(self, tensor: Tensor) -> Tensor:
+        """A genuine meta tensor like the one given."""
+
+    def adopt(self, tensor: Tensor) -> Tensor:
+        """The meta tensor given, from now on one of the pretended card."""
+
+
+def replacements(border: Border) -> Iterator[Replacement]:
+    """Every attribute of Tensor, Generator and tensor makers that is answered anew."""
+    is_pretended = border.is_pretended
+    make_meta = border.make_meta
+    constructors = _device_constructors()  # before any of those functions is replaced
 
     def device(tensor: Tensor) -> torch.device:
         return DEVICE if is_pretended(tensor) else _device(tensor)
@@ -54,36 +65,35 @@ def replacements(
     yield Tensor, "__repr__", _repr(is_pretended, Tensor.__repr__)
     yield Tensor, "__format__", _format(is_pretended, Tensor.__format__)
     yield torch, "Generator", _GeneratorStandIn
-    makers = {function: _maker(function, make_meta) for function in _DATA_TO_TENSOR}
+    makers = {function: _maker(function, border) for function in _DATA_TO_TENSOR}
     for function, maker in makers.items():
         yield torch, function.__name__, maker
-    yield Tensor, "new_tensor", _maker(_Base.new_tensor, make_meta)
-    yield DeviceContext, "__torch_function__", _device_context(makers)
+    yield Tensor, "new_tensor", _maker(_Base.new_tensor, border)
+    yield DeviceContext, "__torch_function__", _device_context(constructors, makers)
 
 
-def _maker(
-    function: Callable[..., Tensor], make_meta: Callable[[Tensor], Tensor]
-) -> Callable[..., Tensor]:
-    # They make a CPU tensor and move it in C++, which knows no cuda device here; the move to meta
-    # reaches the dispatch mode, which takes it for one to the card.
+def _maker(function: Callable[..., Tensor], border: Border) -> Callable[..., Tensor]:
+    # They make a CPU tensor and move it in C++, which knows no cuda device here, and out of the
+    # dispatch mode's sight.
     @wraps(function)
     def make(*args: Any, device: Any = None, **kwargs: Any) -> Tensor:
         if device is None:
-            return function(*args, **kwargs)
+            made = function(*args, **kwargs)
+            return border.adopt(made) if is_meta(made) else made  # as a tensor's new_tensor makes
         wanted = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
         if wanted.type == "cuda":
-            return function(*args, device=_META, **kwargs)
+            return border.adopt(function(*args, device=_META, **kwargs))
         made = function(*args, device="cpu" if wanted.type == "meta" else device, **kwargs)
-        return make_meta(made) if wanted.type == "meta" else made
+        return border.make_meta(made) if wanted.type == "meta" else made
 
     return make
 
 
 def _device_context(
+    constructors: set[Callable[..., Any]],
     makers: dict[Callable[..., Tensor], Callable[..., Tensor]],
 ) -> Callable[..., Any]:
     """`with torch.device("cuda")` and `torch.set_default_device`, by the makers above."""
-    constructors = _device_constructors()
 
     def torch_function(
         context: DeviceContext, func: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -19,7 +19,7 @@ from pytest_memreq.errors import SimulationError
 from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.composites import Kernel
 from pytest_memreq.simulate.ledger import Block, Ledger
-from pytest_memreq.simulate.operators import MIXES_DEVICES, Operator, describe
+from pytest_memreq.simulate.operators import MIXES_DEVICES, Operator, describe, results_on_device
 from pytest_memreq.simulate.storages import Storages, is_meta, storage_of, tensors_in
 from pytest_memreq.simulate.workspaces import Workspaces
 
@@ -92,6 +92,15 @@ class Tracer(TorchDispatchMode):
         self.storages.add_foreign(twin)
         return twin
 
+    def is_pretended(self, tensor: Tensor) -> bool:
+        """True for a tensor that user code sees on the card; torch's kernels see it as meta."""
+        return not self.in_kernel and self.storages.is_pretended(tensor)
+
+    def adopt(self, tensor: Tensor) -> Tensor:
+        """A meta tensor made out of the mode's sight is one of the card's inputs."""
+        self.allocate(tensor, "aten._to_copy", is_input=True)
+        return tensor
+
     def allocate(self, tensor: Tensor, operator: str, *, is_input: bool = False) -> None:
         """The tensor's storage is new on the card, unless it is known or empty."""
         if not is_meta(tensor) or self.storages.is_known(tensor):
@@ -143,7 +152,7 @@ class Tracer(TorchDispatchMode):
         _refuse_mixed(operator, tensors)
         result = self._call(func, operator, args, kwargs)
         if operator.makes_storage:
-            self._record(result, operator)
+            self._record(operator, args, _as_tuple(result))
         elif operator.name == "aten.detach" and self.attribution.accumulates_gradient():
             self._mark_gradient(args[0])
         if operator.is_gemm:
@@ -173,8 +182,8 @@ class Tracer(TorchDispatchMode):
                 "(--memreq measure)"
             ) from error
 
-    def _record(self, result: Any, operator: Operator) -> None:
-        for tensor in tensors_in(_as_tuple(result)):
+    def _record(self, operator: Operator, args: Any, results: Any) -> None:
+        for tensor in tensors_in(results_on_device(operator.name, args, results)):
             self.allocate(tensor, operator.name)
 
     def _mark_gradient(self, tensor: Tensor) -> None:

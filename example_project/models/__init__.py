@@ -1,0 +1,1 @@
+"""Four models in plain torch, and how they are trained."""

@@ -1,0 +1,73 @@
+"""Cards: facts that hold together, and the names by which they are found."""
+
+import pytest
+
+from pytest_memreq.errors import MemreqError
+from pytest_memreq.simulate.cards import CARDS, DEFAULT_CARD, find_card
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
+def test_facts_are_plausible_and_sourced(card):
+    """A slip in a digit or a unit falls out of these ranges."""
+    assert 14 * 2**30 < card.capacity_bytes < 192 * 10**9
+    assert (7, 0) <= card.compute_capability < (13, 0)
+    assert 40 <= card.multiprocessors <= 160
+    assert "torch properties" in card.source or "deviceQuery" in card.source
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
+def test_capacity_is_just_below_the_advertised_one(card):
+    """What is in the name as "80GB" is marketing GiB; a card reports some per cent less."""
+    advertised = [int(word[:-2]) for word in card.name.replace("-", " ").split() if word[-2:] == "GB"]
+    for gigabytes in advertised:
+        assert 0.9 < card.capacity_bytes / (gigabytes * 2**30) < 1
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_full_name_finds_its_card_in_any_case(name):
+    assert find_card(name) is find_card(name.upper()) is find_card(f" {name.lower()} ")
+    assert find_card(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("short", "name"),
+    [
+        ("H200", "NVIDIA H200"),
+        ("a10g", "NVIDIA A10G"),
+        ("T4", "Tesla T4"),
+        ("NVIDIA T4", "Tesla T4"),
+        ("L4", "NVIDIA L4"),
+        ("RTX 4090", "NVIDIA GeForce RTX 4090"),
+        ("4090", "NVIDIA GeForce RTX 4090"),
+        ("A100 80GB", "NVIDIA A100-SXM4-80GB"),
+        ("A100-40GB", "NVIDIA A100-SXM4-40GB"),
+        ("V100 32GB", "Tesla V100-SXM2-32GB"),
+        ("H100 PCIe", "NVIDIA H100 PCIe"),
+        ("H100 80GB", "NVIDIA H100 80GB HBM3"),
+    ],
+)
+def test_short_form_finds_the_one_card_it_can_mean(short, name):
+    assert find_card(short).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("A100", "may be any of 'NVIDIA A100-SXM4-40GB', 'NVIDIA A100-SXM4-80GB'"),
+        ("H100", "may be any of 'NVIDIA H100 80GB HBM3', 'NVIDIA H100 PCIe'"),
+        ("A10", "no card named 'A10' is known; the nearest are 'NVIDIA A10G'"),
+        ("RTX4090", "'NVIDIA GeForce RTX 4090'"),
+        ("GTX 5", "no card named 'GTX 5' is known"),
+        ("", "no card named '' is known; the nearest are"),
+        ("NVIDIA", "no card named 'NVIDIA' is known"),
+    ],
+)
+def test_a_name_that_means_none_or_several_is_an_error_in_one_line(name, said):
+    with pytest.raises(MemreqError) as error:
+        find_card(name)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_default_card_is_known():
+    assert find_card(DEFAULT_CARD).name == DEFAULT_CARD

@@ -1,0 +1,297 @@
+"""The pretended device: what user code sees on it, and that nothing is left behind."""
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from pytest_memreq.simulate import simulate
+from pytest_memreq.errors import MemreqError, SimulationError
+from pytest_memreq.simulate.cards import find_card
+from pytest_memreq.simulate.device import PretendedDevice
+
+MIB = 2**20
+
+
+def changed_names():
+    """Everything a simulation touches: attributes, kernels, defaults."""
+    owners = (
+        torch,
+        torch.Tensor,
+        torch.cuda,
+        torch.cuda.memory,
+        torch.accelerator,
+        torch.cuda.amp.common,
+        torch.utils._device.DeviceContext,
+        nn.Module,
+        torch.optim.Optimizer,
+    )
+    names = {(str(owner), name): value for owner in owners for name, value in vars(owner).items()}
+    kernels = {
+        name: torch._C._dispatch_dump(f"aten::{name}")
+        for name in ("mm", "linear", "softmax.int", "dropout", "scaled_dot_product_attention")
+    }
+    hooks = nn.modules.module._global_forward_pre_hooks, nn.modules.module._global_forward_hooks
+    key = torch._C.DispatchKey.AutocastCUDA
+    return {
+        **names,
+        **kernels,
+        "hooks": [len(hook) for hook in hooks],
+        "swap": torch.__future__.get_swap_module_params_on_conversion(),
+        "autocast": torch._C._dispatch_tls_is_dispatch_key_included(key),
+        "modes": torch._C._len_torch_dispatch_stack(),
+    }
+
+
+def train_once():
+    model = nn.Linear(8, 8).cuda()
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        loss = model(torch.randn(4, 8, device="cuda")).sum()
+    loss.backward()
+    torch.optim.AdamW(model.parameters()).step()
+
+
+def test_leaving_restores_every_name_kernel_and_default():
+    before = changed_names()
+    simulate(train_once)
+    assert changed_names() == before
+
+
+def test_an_exception_leaves_nothing_behind():
+    def fail():
+        train_once()
+        raise KeyError("mine")
+
+    before = changed_names()
+    with pytest.raises(KeyError, match="mine"):
+        simulate(fail)
+    assert changed_names() == before
+    assert torch.randn(2).device.type == "cpu"
+
+
+def test_a_simulation_within_a_simulation_counts_for_itself():
+    inner = []
+
+    def outer():
+        kept = torch.empty(4 * MIB, dtype=torch.uint8, device="cuda")
+        inner.append(
+            simulate(lambda: torch.empty(2 * MIB, dtype=torch.uint8, device="cuda").add_(1))
+        )
+        assert torch.cuda.memory_allocated() == 4 * MIB
+        return kept
+
+    before = changed_names()
+    result = simulate(outer)
+    assert inner[0].peak.requested_bytes == 2 * MIB
+    assert result.peak.requested_bytes == 4 * MIB
+    assert changed_names() == before
+
+
+def test_a_second_thread_is_refused_and_the_first_unharmed():
+    refusals = []
+
+    def other():
+        try:
+            simulate(train_once)
+        except SimulationError as error:
+            refusals.append(str(error))
+
+    def step():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        train_once()
+
+    assert simulate(step).did_allocate
+    assert len(refusals) == 1
+    assert "another thread" in refusals[0]
+
+
+def test_user_code_sees_a_cuda_device():
+    def step():
+        assert torch.cuda.is_available()
+        assert torch.cuda.get_device_name() == "NVIDIA H200"
+        tensors = [
+            torch.zeros(2, device="cuda"),
+            torch.zeros(2, device=torch.device("cuda", 0)),
+            torch.zeros(2).cuda(),
+            torch.zeros(2).to("cuda:0"),
+            torch.tensor([1.0, 2.0], device="cuda"),
+            torch.zeros(2).to(torch.zeros(1, device="cuda")),
+            torch.zeros(2, device="cuda").new_tensor([1.0]),
+            torch.zeros_like(torch.zeros(2), device="cuda"),
+        ]
+        with torch.device("cuda"):
+            tensors += [torch.ones(3), torch.tensor([1.0])]
+        assert all(tensor.is_cuda and not tensor.is_meta for tensor in tensors)
+        assert {str(tensor.device) for tensor in tensors} == {"cuda:0"}
+        assert all(tensor.cpu().device.type == "cpu" for tensor in tensors)
+        assert "cuda:0" in repr(tensors[0])
+        assert torch.cuda.memory_allocated() == 512 * len(tensors)
+
+    simulate(step)
+
+
+def test_tensors_asked_for_on_meta_take_no_memory():
+    def step():
+        on_meta = torch.empty(MIB, device="meta") + 1
+        assert on_meta.is_meta
+        assert torch.zeros(MIB).to("meta").is_meta
+        assert torch.tensor([1.0], device="meta").is_meta
+
+    assert not simulate(step).did_allocate
+
+
+def test_cpu_tensors_really_compute():
+    results = []
+    simulate(lambda: results.append((torch.arange(4.0) * 2).sum().item()))
+    assert results == [12.0]
+
+
+def test_cpu_and_cuda_tensors_do_not_mix():
+    def step():
+        return torch.randn(3) + torch.randn(3, device="cuda")
+
+    with pytest.raises(RuntimeError, match="same device"):
+        simulate(step)
+
+
+def test_parameters_keep_their_identity_when_a_module_moves():
+    def step():
+        model = nn.Linear(3, 3)
+        weight = model.weight
+        model.cuda()
+        assert model.weight is weight
+        assert weight.is_cuda
+
+    simulate(step)
+
+
+def test_storage_is_counted_from_birth_to_death():
+    def step():
+        kept = torch.empty(4 * MIB, dtype=torch.uint8, device="cuda")
+        view = kept[: 2 * MIB]
+        del kept
+        assert torch.cuda.memory_allocated() == 4 * MIB
+        del view
+        assert torch.cuda.memory_allocated() == 0
+        assert torch.cuda.max_memory_allocated() == 4 * MIB
+        torch.cuda.reset_peak_memory_stats()
+        assert torch.cuda.max_memory_allocated() == 0
+
+    assert simulate(step).peak.allocated_bytes == 4 * MIB
+
+
+def test_breakdown_names_what_is_live_at_the_peak():
+    def step():
+        model = nn.Linear(1024, 1024, bias=False).cuda()
+        optimizer = torch.optim.AdamW(model.parameters())
+        for _ in range(2):
+            loss = model(torch.randn(512, 1024, device="cuda")).square().mean()
+            loss.backward()
+            optimizer.step()
+
+    simulation = simulate(step, gpu="NVIDIA H200")
+    breakdown = simulation.breakdown
+    assert breakdown.parameters_bytes == 4 * MIB
+    assert breakdown.gradients_bytes == 4 * MIB
+    assert breakdown.optimizer_states_bytes == 8 * MIB
+    assert breakdown.workspaces_bytes == 64 * MIB  # one for the forward thread, one for backward's
+    assert breakdown.inputs_bytes == 2 * MIB
+    assert breakdown.context_bytes is None
+    assert breakdown.total_bytes == simulation.peak.allocated_bytes
+    assert sum(site.bytes for site in simulation.sites) == breakdown.total_bytes
+    assert simulation.sites[0].bytes == max(site.bytes for site in simulation.sites)
+
+
+def test_sites_name_module_source_shape_and_dtype():
+    def step():
+        model = nn.Sequential(nn.Linear(1024, 4096), nn.ReLU(), nn.Linear(4096, 64)).cuda()
+        model(torch.randn(2048, 1024, device="cuda")).square().mean().backward()
+
+    sites = {(site.category, site.module): site for site in simulate(step).sites}
+    activation = sites["activations", "1"]
+    assert activation.shape == (2048, 4096)
+    assert activation.dtype == "float32"
+    assert activation.operator == "aten.relu"
+    assert activation.source.startswith("tests/simulate/test_device.py:")
+    assert sites["parameters", "2"].bytes == 512  # its bias, the smaller of the two
+
+
+def test_forward_work_without_gradients_leaves_no_activations():
+    def step():
+        model = nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024)).cuda()
+        with torch.no_grad():
+            model(torch.randn(2048, 1024, device="cuda"))
+
+    assert simulate(step).breakdown.activations_bytes == 0
+
+
+def test_made_up_values_are_listed_with_their_line():
+    def step():
+        loss = torch.randn(3, device="cuda").sum()
+        assert loss.item() == 0.0
+        assert bool(torch.isfinite(loss))
+        assert torch.equal(loss, loss.clone())
+
+    pretended = simulate(step).pretended
+    assert [text.split(" at ")[0] for text in pretended] == ["item()", "item()", "equal()"]
+    assert all("tests/simulate/test_device.py:" in text for text in pretended)
+
+
+def test_unknown_sizes_are_upper_bounds_and_said_to_be():
+    simulation = simulate(lambda: torch.zeros(1000, device="cuda").nonzero())
+    assert simulation.peak.requested_bytes == 4000 + 8000
+    assert any("aten.nonzero" in note for note in simulation.notes)
+
+
+def test_an_operator_without_a_shape_rule_is_one_clear_error():
+    def step():
+        logits = torch.randn(50, 16, 20, device="cuda").log_softmax(2)
+        lengths = torch.full((16,), 50, dtype=torch.long)
+        targets = torch.randint(1, 20, (16, 30), device="cuda")
+        nn.functional.ctc_loss(logits, targets, lengths, torch.full((16,), 30))
+
+    with pytest.raises(SimulationError, match=r"ctc_loss.* at .*test_device.py:\d+ cannot be"):
+        simulate(step)
+
+
+def test_convolutions_are_said_to_lack_their_workspace():
+    simulation = simulate(
+        lambda: nn.Conv2d(3, 8, 3).cuda()(torch.randn(2, 3, 32, 32, device="cuda"))
+    )
+    assert simulation.notes == ("workspaces of convolutions (cuDNN) are not counted",)
+
+
+def test_held_memory_counts_in_the_peak_and_is_told_apart():
+    device = PretendedDevice(find_card("NVIDIA H200"))
+    with device.active():
+        held = torch.empty(4 * MIB, dtype=torch.uint8, device="cuda")
+    device.prepare()
+    with device.active():
+        device.start()
+        torch.empty(2 * MIB, dtype=torch.uint8, device="cuda")
+        finding = device.finding()
+    assert finding.held_bytes == 4 * MIB
+    assert finding.peak.allocated_bytes == 6 * MIB
+    del held
+
+
+def test_timeline_keeps_the_peak_of_a_long_run():
+    def step():
+        for size in range(3000):
+            torch.empty(512 * (size + 1), dtype=torch.uint8, device="cuda")
+
+    simulation = simulate(step)
+    assert len(simulation.timeline) <= 2100
+    assert max(size for _, size in simulation.timeline) == simulation.peak.allocated_bytes
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [({"gpu": "Voodoo 2"}, "no card named 'Voodoo 2'"), ({"allocator": "x"}, "allocator='x'")],
+)
+def test_what_cannot_be_simulated_is_said_at_once(keywords, words):
+    with pytest.raises(MemreqError, match=words):
+        simulate(train_once, **keywords)
