@@ -19,6 +19,7 @@ from torch.library import Library
 from pytest_memreq.errors import SimulationError
 from pytest_memreq.requirement import Peak
 from pytest_memreq.simulate import Simulation, autocast, composites, cuda_api, tensor_api
+from pytest_memreq.simulate.accumulation import owners_of_a_lone_gradient
 from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.handlers import HANDLERS
@@ -50,6 +51,7 @@ class PretendedDevice:
 
     def __init__(self, card: Card) -> None:
         self.card = card
+        owners_of_a_lone_gradient()  # found out now, while no backward runs
         self._ledger = Ledger()
         self._storages = Storages(self._ledger)
         self._attribution = Attribution(self._ledger, self._storages)
@@ -63,6 +65,7 @@ class PretendedDevice:
             self._workspaces,
             self._composites,
             HANDLERS,
+            card,
         )
         self._setup_events = 0
         self._start_event = 0

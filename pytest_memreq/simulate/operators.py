@@ -64,10 +64,9 @@ MIXES_DEVICES = frozenset(
 # aten/src/ATen/native/cuda/Dropout.cu makes the mask first.
 RESULT_ORDER = {"aten.native_dropout": (1, 0)}
 
-# Results that CUDA leaves on the CPU, by position, if the call has no dropout: the random state in
+# Results that CUDA leaves on the CPU, by position: the random state, unless a graph is captured, in
 # aten/src/ATen/native/transformers/cuda/attention.cu.
-ON_CPU_WITHOUT_DROPOUT = {"aten._scaled_dot_product_efficient_attention": (2, 3)}
-DROPOUT_POSITION = 5
+RESULTS_ON_CPU = {"aten._scaled_dot_product_efficient_attention": (2, 3)}
 
 # Comparisons whose most ordinary answer is yes: losses are finite, shapes and copies agree.
 USUALLY_TRUE = frozenset(
@@ -77,12 +76,10 @@ USUALLY_TRUE = frozenset(
 )
 
 
-def results_on_device(name: str, args: Sequence[Any], results: Sequence[Any]) -> list[Any]:
+def results_on_device(name: str, results: Sequence[Any]) -> list[Any]:
     """The results of a call that CUDA would allocate on the card, in its order."""
     order: Sequence[int] = RESULT_ORDER.get(name, range(len(results)))
-    on_cpu: Sequence[int] = ()
-    if name in ON_CPU_WITHOUT_DROPOUT and not (args[DROPOUT_POSITION:] or [0])[0]:
-        on_cpu = ON_CPU_WITHOUT_DROPOUT[name]
+    on_cpu = RESULTS_ON_CPU.get(name, ())
     return [results[position] for position in order if position not in on_cpu]
 
 

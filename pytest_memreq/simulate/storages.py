@@ -47,6 +47,16 @@ class Storages:
 
     def add(self, tensor: Tensor, block: Block) -> None:
         """The storage of `tensor` is `block`, from now until it dies."""
+        self._ledger.allocate(block)
+        self._follow(tensor, block)
+
+    def hand_over(self, source: Tensor, target: Tensor) -> None:
+        """`target` is what `source` was: its storage takes the block over."""
+        entry = self._blocks.pop(storage_of(source)._cdata, None)
+        if entry is not None:
+            self._follow(target, entry[0])
+
+    def _follow(self, tensor: Tensor, block: Block) -> None:
         storage = storage_of(tensor)
         key = storage._cdata
 
@@ -54,10 +64,9 @@ class Storages:
             entry = self._blocks.get(key)
             if entry is not None and entry[1] is reference:
                 del self._blocks[key]
-            self._ledger.free(block)
+                self._ledger.free(block)
 
         self._blocks[key] = (block, weakref.ref(storage, gone))
-        self._ledger.allocate(block)
 
     def forget(self, tensor: Tensor) -> None:
         """The storage of `tensor` gave its memory back, though it lives on (it was resized)."""

@@ -16,8 +16,11 @@ from torch.nn import Buffer, Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_memreq.errors import SimulationError
+from pytest_memreq.simulate.accumulation import would_be_in_place
 from pytest_memreq.simulate.attribution import Attribution
+from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.composites import Kernel
+from pytest_memreq.simulate.kernel_memory import scratch_of
 from pytest_memreq.simulate.ledger import Block, Ledger
 from pytest_memreq.simulate.operators import MIXES_DEVICES, Operator, describe, results_on_device
 from pytest_memreq.simulate.storages import Storages, is_meta, storage_of, tensors_in
@@ -46,6 +49,7 @@ class Tracer(TorchDispatchMode):
         workspaces: Workspaces,
         composites: dict[str, Kernel],
         handlers: dict[str, Handler],
+        card: Card,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.ledger = ledger
@@ -54,6 +58,7 @@ class Tracer(TorchDispatchMode):
         self.workspaces = workspaces
         self.composites = composites
         self.handlers = handlers
+        self.card = card
         self.pretended: list[str] = []
         self.notes: dict[str, None] = {}
         self.in_kernel = False
@@ -150,7 +155,10 @@ class Tracer(TorchDispatchMode):
         if not pretended:
             return self._run_elsewhere(func, tensors, args, kwargs)
         _refuse_mixed(operator, tensors)
+        in_place = operator.name == "aten.add" and would_be_in_place(args[0], frames_up=2)
         result = self._call(func, operator, args, kwargs)
+        if in_place:
+            self.storages.hand_over(args[0], result)
         if operator.makes_storage:
             self._record(operator, args, _as_tuple(result))
         elif operator.name == "aten.detach" and self.attribution.accumulates_gradient():
@@ -183,8 +191,21 @@ class Tracer(TorchDispatchMode):
             ) from error
 
     def _record(self, operator: Operator, args: Any, results: Any) -> None:
-        for tensor in tensors_in(results_on_device(operator.name, args, results)):
+        tensors = list(tensors_in(results_on_device(operator.name, results)))
+        scratch = scratch_of(operator.name, args, self.card)
+        before = len(tensors) if scratch is None else scratch.after
+        for tensor in tensors[:before]:
             self.allocate(tensor, operator.name)
+        taken = [] if scratch is None else [self._take(size) for size in scratch.block_bytes]
+        for tensor in tensors[before:]:
+            self.allocate(tensor, operator.name)
+        for tensor in reversed(taken) if scratch and scratch.last_freed_first else taken:
+            self.storages.forget(tensor)
+
+    def _take(self, size_bytes: int) -> Tensor:
+        scratch = torch.empty(size_bytes, dtype=torch.uint8, device=_META)
+        self.allocate(scratch, "kernel scratch")
+        return scratch
 
     def _mark_gradient(self, tensor: Tensor) -> None:
         block = self.storages.block_of(tensor)

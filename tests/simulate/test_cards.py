@@ -1,5 +1,7 @@
 """Cards: facts that hold together, and the names by which they are found."""
 
+import re
+
 import pytest
 
 from pytest_memreq.errors import MemreqError
@@ -18,8 +20,7 @@ def test_facts_are_plausible_and_sourced(card):
 @pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
 def test_capacity_is_just_below_the_advertised_one(card):
     """What is in the name as "80GB" is marketing GiB; a card reports some per cent less."""
-    advertised = [int(word[:-2]) for word in card.name.replace("-", " ").split() if word[-2:] == "GB"]
-    for gigabytes in advertised:
+    for gigabytes in map(int, re.findall("([0-9]+)GB", card.name)):
         assert 0.9 < card.capacity_bytes / (gigabytes * 2**30) < 1
 
 
