@@ -20,6 +20,7 @@ from pytest_memreq.simulate.cards import Card
 
 aten = torch.ops.aten
 Kernel = Callable[..., Any]
+_DEFAULT_LINEAR = aten.linear.default.decompose
 
 
 def kernels_for(card: Card) -> dict[str, Kernel]:
@@ -41,6 +42,7 @@ def kernels_for(card: Card) -> dict[str, Kernel]:
     kernels: dict[str, Kernel] = {
         "scaled_dot_product_attention": attention,
         "dropout": _dropout,
+        "linear": _linear,
         "softmax.int": _softmax(aten._softmax),
         "log_softmax.int": _softmax(aten._log_softmax),
     }
@@ -69,6 +71,16 @@ def _dropout(tensor: Tensor, p: float, train: bool) -> Tensor:
         return tensor * torch.zeros((), dtype=tensor.dtype, device=tensor.device)
     result: Tensor = aten.native_dropout(tensor, p, train)[0]
     return result
+
+
+def _linear(tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    # aten/src/ATen/native/Linear.cpp: what addmm cannot take is a product, and the bias is added
+    # in place; on meta tensors, for which is_tensor_subclass_like holds, out of place.
+    takes_addmm = tensor.dim() == 2 or (tensor.dim() == 3 and tensor.is_contiguous())
+    if bias is None or takes_addmm:
+        result: Tensor = _DEFAULT_LINEAR(tensor, weight, bias)
+        return result
+    return torch.matmul(tensor, weight.t()).add_(bias)
 
 
 def _softmax(operator: Any) -> Kernel:
