@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._ops import OpOverload
 from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_map_only
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.estimate.formula import ModelCounts
 from pytest_memreq.requirement import LayerRow
 
 INPUT = "Input"
+META = torch.device("meta")
+
+# Where a module keeps the hooks that its user registered.
+_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith("_hooks"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +149,13 @@ def _one_sample(name: str, shape: tuple[int, ...], batch: int) -> tuple[int, ...
 
 
 def _calls(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[_Call, ...]:
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        twin, twin_inputs = _without_values(model, inputs, mode)
-        recorder = _Recorder.of(twin, twin_inputs)
-        with mode, torch.enable_grad(), _silent_log():
-            twin(*twin_inputs)
+        # No other mode may see this: a pretended device would count what it allocates.
+        with _disable_current_modes(), torch.enable_grad():
+            twin, twin_inputs = _without_values(model, inputs)
+            recorder = _Recorder.of(twin, twin_inputs)
+            with _OnMeta():
+                twin(*twin_inputs)
     except Exception as error:  # the user's code runs here and may raise anything
         said = " ".join(str(error).split()) or "no message"
         raise MemreqError(
@@ -160,15 +165,23 @@ def _calls(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[_Call, ...]:
     return tuple(recorder.calls)
 
 
-@contextmanager
-def _silent_log() -> Iterator[None]:
-    # torch logs a failure as a traceback before it raises it.
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
+class _OnMeta(TorchDispatchMode):
+    """Runs every operator without values, whatever device it names or its tensors are on."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        args, kwargs = tree_map_only(Tensor, _on_meta, (args, dict(kwargs or {})))
+        if any(argument.name == "device" for argument in func._schema.arguments):
+            kwargs = {**kwargs, "device": META, "pin_memory": None}
+        return func(*args, **kwargs)
+
+
+def _on_meta(tensor: Tensor) -> Tensor:
+    return tensor if tensor.untyped_storage().device == META else _empty(tensor)
 
 
 @dataclass(slots=True)
@@ -212,19 +225,15 @@ class _Recorder:
         return is_new
 
 
-def _without_values(
-    model: nn.Module, inputs: tuple[Any, ...], mode: FakeTensorMode
-) -> tuple[nn.Module, tuple[Any, ...]]:
+def _without_values(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:
     """Copies that share nothing with the originals, every tensor of them without values."""
     # deepcopy looks up here first: no tensor is copied, and no hook of the user's is called.
     memo: dict[int, Any] = {}
     for module in model.modules():
         for kept in (module._parameters, module._buffers, vars(module)):
-            memo.update({id(t): _empty(t, mode) for t in kept.values() if isinstance(t, Tensor)})
-        memo.update(
-            {id(hooks): OrderedDict() for key, hooks in vars(module).items() if "_hooks" in key}
-        )
-    memo.update({id(tensor): _empty(tensor, mode) for tensor in _tensors(inputs)})
+            memo.update({id(t): _empty(t) for t in kept.values() if isinstance(t, Tensor)})
+        memo.update({id(vars(module)[name]): OrderedDict() for name in _HOOKS})
+    memo.update({id(tensor): _empty(tensor) for tensor in _tensors(inputs)})
     return copy.deepcopy(model, memo), copy.deepcopy(inputs, memo)
 
 
@@ -234,15 +243,11 @@ def _is_layer(name: str, module: nn.Module) -> bool:
     return not held and "parametrizations" not in name.split(".")
 
 
-def _empty(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
-    # One device for all, so that a model on meta takes an input from the host.
-    with mode:
-        empty = torch.empty_strided(
-            tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu"
-        )
-        if isinstance(tensor, nn.Parameter):
-            return nn.Parameter(empty, requires_grad=tensor.requires_grad)
-        return empty.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+def _empty(tensor: Tensor) -> Tensor:
+    empty = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=META)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty.requires_grad_(tensor.requires_grad and tensor.is_leaf)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -98,8 +98,15 @@ class Tracer(TorchDispatchMode):
         return twin
 
     def is_pretended(self, tensor: Tensor) -> bool:
-        """True for a tensor that user code sees on the card; torch's kernels see it as meta."""
-        return not self.in_kernel and self.storages.is_pretended(tensor)
+        """True for a tensor that user code sees on the card.
+
+        Torch's kernels see it as meta, and so does code that set this mode aside for its own work.
+        """
+        return not self.in_kernel and self.storages.is_pretended(tensor) and self._is_on()
+
+    def _is_on(self) -> bool:
+        modes = range(torch._C._len_torch_dispatch_stack())
+        return any(torch._C._get_dispatch_stack_at(at) is self for at in modes)
 
     def adopt(self, tensor: Tensor) -> Tensor:
         """A meta tensor made out of the mode's sight is one of the card's inputs."""

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.estimate import estimate
@@ -69,6 +70,19 @@ SAME_STORAGE = {
 def test_an_output_in_its_inputs_storage_makes_no_row(layer):
     model = nn.Sequential(nn.Linear(4, 6), layer)
     assert table(model, torch.ones(2, 4)) == [("Input", 4, 0), ("0", 6, 30)]
+
+
+def test_a_layer_in_place_on_what_no_layer_made_makes_no_row():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(4, 4)
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            return self.relu(self.line(x) + x)
+
+    assert table(Residual(), torch.ones(2, 4)) == [("Input", 4, 0), ("line", 4, 20)]
 
 
 @pytest.mark.parametrize("layer", [nn.ReLU(), nn.Dropout()], ids=["relu", "dropout in training"])
@@ -245,6 +259,7 @@ def test_the_users_model_and_inputs_stay_as_they_were(raises):
     model, x = Counting(raises), torch.rand(8, 4)
     heard = []
     model.norm.register_forward_hook(lambda *_: heard.append(1))
+    model.register_forward_pre_hook(lambda *_: heard.append(2))
     before, x_before, random = state_of(model), x.clone(), torch.get_rng_state()
     try:
         estimate(model, x)
@@ -316,6 +331,30 @@ def test_batch_and_sequence_in_one_dimension_or_swapped():
 class Swap(nn.Module):
     def forward(self, x):
         return x.transpose(0, 1)
+
+
+def test_devices_named_in_forward_make_no_difference():
+    class Named(nn.Module):
+        def forward(self, x):
+            return x.to("cpu") + torch.zeros(4, device="cpu") + torch.ones(4, device=x.device)
+
+    assert table(Named(), torch.ones(1, 4, device="meta"))[1:] == [("Named", 4, 0)]
+
+
+def test_a_mode_around_it_sees_no_operator():
+    """A counter of what is allocated, say, must not count what is only estimated."""
+
+    class Listening(TorchDispatchMode):
+        heard = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.heard += 1
+            return func(*args, **(kwargs or {}))
+
+    model, x = nn.Linear(4, 2), torch.ones(1, 4)
+    with Listening() as listening:
+        assert table(model, x) == [("Input", 4, 0), ("Linear", 2, 10)]
+    assert listening.heard == 0
 
 
 def test_a_wide_layer_is_not_computed():

@@ -1,0 +1,24 @@
+"""Budgets for GPU memory: how much a piece of work needs, and a gate that holds it to that.
+
+Importing this imports no torch.
+"""
+
+from pytest_memreq.errors import MemoryBudgetExceeded, MemreqError
+from pytest_memreq.estimate import estimate
+from pytest_memreq.gate.budget import Budget
+from pytest_memreq.requirement import Breakdown, Requirement
+from pytest_memreq.simulate import Simulation, simulate
+from pytest_memreq.units import format_size, parse_size
+
+__all__ = [
+    "Breakdown",
+    "Budget",
+    "MemoryBudgetExceeded",
+    "MemreqError",
+    "Requirement",
+    "Simulation",
+    "estimate",
+    "format_size",
+    "parse_size",
+    "simulate",
+]

@@ -1,0 +1,1 @@
+"""How much, on the device: peaks that the device's own allocator counted."""

@@ -1,0 +1,56 @@
+"""Which tests are checked, and against what: from markers, globs and defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import reduce
+
+import pytest
+
+from pytest_memreq.gate.budget import Budget, parse_marker
+from pytest_memreq.plugin.config import Settings
+
+MARKER = "max_gpu_memory"
+FIXTURE = "memreq"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What is to happen to one test.
+
+    Judged ones get a verdict, others only the device. Required ones must use the device: a budget
+    was written for them. Bystanders are not ours, but their module saw the pretended card while it
+    was imported.
+    """
+
+    budget: Budget = Budget()
+    is_judged: bool = False
+    is_required: bool = False
+    is_bystander: bool = False
+
+
+CHECK = pytest.StashKey[Check]()
+SAW_PRETENCE = pytest.StashKey[bool]()
+
+
+def check_of(item: pytest.Item, settings: Settings) -> Check | None:
+    """The check of a test, None for one that is none of ours. Raises MemreqError for a bad marker.
+
+    The nearest marker wins each metric, then the first glob that matches, then the default.
+    """
+    markers = [
+        parse_marker(marker.args, marker.kwargs, where=f"{item.nodeid}: {MARKER}")
+        for marker in item.iter_markers(MARKER)
+    ]
+    globs = [budget for glob, budget in settings.budgets if fnmatchcase(item.nodeid, glob)]
+    budget = reduce(Budget.over, [*markers, *globs], Budget())
+    if markers or globs or settings.all:
+        whole = budget.over(settings.budget) if budget.is_empty else budget
+        return Check(budget=whole, is_judged=True, is_required=bool(markers or globs))
+    if FIXTURE in getattr(item, "fixturenames", ()):
+        return Check()
+    module = item.getparent(pytest.Module)
+    if module is not None and module.stash.get(SAW_PRETENCE, False):
+        return Check(is_bystander=True)
+    return None

@@ -1,0 +1,177 @@
+"""What finds out a test's requirement: a device, or a pretended one; made when first needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import pytest
+
+from pytest_memreq.errors import MemreqError
+from pytest_memreq.measure.backends import Backend
+from pytest_memreq.measure.meter import DeviceMeter
+from pytest_memreq.plugin.config import Settings
+from pytest_memreq.requirement import Finding, Peak
+from pytest_memreq.results import Environment, Mode
+from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
+
+
+@dataclass(slots=True)
+class Span:
+    """A stretch of a test; `peak` is known once it is over."""
+
+    label: str
+    peak: Peak | None = None
+
+
+class Meter(Protocol):
+    """One way to find out what a test needs.
+
+    The order for each test: `prepare`, its setup, `start`, its call, `finding`, its teardown, all
+    three phases within `active`.
+    """
+
+    @property
+    def mode(self) -> Mode:
+        """How the figures come about."""
+
+    @property
+    def card_bytes(self) -> int | None:
+        """The card's capacity, which shares are of."""
+
+    def environment(self) -> Environment:
+        """What the figures hold for."""
+
+    def active(self) -> AbstractContextManager[None]:
+        """The device is there."""
+
+    def prepare(self) -> None:
+        """Clean up, and note what is held."""
+
+    def start(self) -> None:
+        """The peak starts from here."""
+
+    def finding(self) -> Finding:
+        """What happened since `start`."""
+
+    def span(self, label: str) -> AbstractContextManager[Span]:
+        """A stretch of its own, which leaves the test's peak as it is."""
+
+
+class SimulatedMeter:
+    """A pretended card as a Meter."""
+
+    mode: Mode = "simulated"
+
+    def __init__(self, gpu: str) -> None:
+        from pytest_memreq.simulate.device import PretendedDevice  # imports torch
+
+        self.card_bytes: int | None = find_card(gpu).capacity_bytes
+        self._device = PretendedDevice(find_card(gpu))
+        self.active = self._device.active
+        self.prepare = self._device.prepare
+        self.start = self._device.start
+        self.finding = self._device.finding
+
+    def environment(self) -> Environment:
+        """The card that is pretended, and the torch whose kernels and allocator are."""
+        return _environment("simulated", self._device.card.name, self.card_bytes)
+
+    @contextmanager
+    def span(self, label: str) -> Iterator[Span]:
+        """A stretch of the test, read from the events."""
+        span, start = Span(label), self._device.event
+        try:
+            yield span
+        finally:
+            span.peak = self._device.peak_since(start)
+
+
+class MeasuringMeter:
+    """A device as a Meter."""
+
+    mode: Mode = "measured"
+
+    def __init__(self, backend: Backend) -> None:
+        meter = DeviceMeter(backend)
+        self._backend = backend
+        self.card_bytes: int | None = backend.capacity_bytes()
+        self.prepare = meter.prepare
+        self.start = meter.start
+        self.finding = meter.finding
+        self._meter = meter
+
+    def active(self) -> AbstractContextManager[None]:
+        """The device is always there."""
+        return nullcontext()
+
+    def environment(self) -> Environment:
+        """The device, and the torch that runs on it."""
+        return _environment("measured", self._backend.card_name(), self.card_bytes)
+
+    @contextmanager
+    def span(self, label: str) -> Iterator[Span]:
+        """A stretch of the test, with a peak of its own."""
+        span = Span(label)
+        with self._meter.span() as peak_of:
+            try:
+                yield span
+            finally:
+                span.peak = peak_of()
+
+
+class Meters:
+    """The meters of a process, each made once."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._made: dict[str, Meter] = {}
+        self._backend: Backend | None = None
+        self._has_looked = False
+
+    def card_for(self, gpu: str | None) -> str:
+        """The card that a test would be simulated on: its own, the run's, or the default."""
+        return find_card(gpu or self._settings.gpu or DEFAULT_CARD).name
+
+    def meter_for(self, gpu: str | None) -> Meter:
+        """The meter of a test. Raises MemreqError where measuring was asked for and nothing can."""
+        backend = None if self._settings.mode == "simulate" else self.backend()
+        if backend is not None:
+            return self._made.setdefault("", MeasuringMeter(backend))
+        if self._settings.mode == "measure":
+            raise MemreqError("no device to measure on")
+        card = self.card_for(gpu)
+        if card not in self._made:
+            self._made[card] = SimulatedMeter(card)
+        return self._made[card]
+
+    def kind_of(self, gpu: str | None) -> str:
+        """What tests must have in common to share fixtures: the pretended card, "" for a real one."""
+        is_real = self._settings.mode == "measure" or (
+            self._settings.mode == "auto" and self.backend() is not None
+        )
+        return "" if is_real else self.card_for(gpu)
+
+    def backend(self) -> Backend | None:
+        """The device to measure on, None where there is none; looked for once."""
+        if not self._has_looked:
+            self._backend = self._config.hook.pytest_memreq_backend(config=self._config)
+            self._has_looked = True
+        return self._backend
+
+
+def _environment(mode: Mode, gpu: str | None, gpu_bytes: int | None) -> Environment:
+    import torch
+
+    return Environment(
+        mode=mode,
+        gpu=gpu,
+        gpu_bytes=gpu_bytes,
+        torch=torch.__version__,
+        cuda=torch.version.cuda,
+        allocator=os.environ.get("PYTORCH_CUDA_ALLOC_CONF") or None,
+    )

@@ -1,0 +1,118 @@
+"""The controller's part: header, terminal section, files, and the last word on the exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_memreq.errors import MemreqError
+from pytest_memreq.plugin.config import Settings, settings_file
+from pytest_memreq.plugin.wire import detach
+from pytest_memreq.reports import terminal
+from pytest_memreq.reports.files import write_reports
+from pytest_memreq.results import Environment, Results, TestResult
+from pytest_memreq.simulate.cards import DEFAULT_CARD
+
+SHOWN_WITHOUT_REPORT = ("over", "regressed", "unchecked", "error")
+MARKUP = {"over": "red", "error": "red", "regressed": "red", "unchecked": "yellow"}
+
+
+class Reporting:
+    """Collects results from the reports of tests, wherever these ran."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._tests: dict[str, TestResult] = {}
+        self._environment = Environment()
+        self._problems: list[str] = []
+
+    def pytest_report_header(self) -> str:
+        """One line: how tests are checked, and where that was set."""
+        settings = self._settings
+        card = settings.gpu or DEFAULT_CARD
+        how = {
+            "auto": f"measured on a device if there is one, else simulated on {card}",
+            "measure": "measured",
+            "simulate": f"simulated on {card}",
+            "off": "off",
+        }[settings.mode]
+        path = settings_file(self._config)
+        where = f", settings in {path.name}" if path and settings != Settings() else ""
+        files = f", report in {settings.report_dir}" if settings.report else ""
+        return f"memreq: {how}{where}{files}"
+
+    def pytest_sessionstart(self) -> None:
+        """Say `incomplete` where an earlier run's report may lie."""
+        if self._settings.report and not self._config.option.collectonly:
+            try:
+                write_reports(self._directory(), Results(status="incomplete"))
+            except MemreqError as error:
+                raise pytest.UsageError(f"--memreq-report: {error}") from None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take what a report brings; of a test that was run again, the last."""
+        brought = detach(report)
+        if brought is None:
+            return
+        result, environment = brought
+        self._tests[result.nodeid] = result
+        if environment.mode is not None:
+            self._environment = environment
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> object | None:
+        """M for a test that failed because of its memory."""
+        brought = detach(report) if report.when == "call" and report.failed else None
+        if brought is None or brought[0].verdict != "over":
+            return None
+        return "failed", "M", ("MEMORY", {"red": True})
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the files; fail a run that has budgets and held nothing against them."""
+        if self._config.option.collectonly:
+            return
+        if self._settings.report:
+            try:
+                write_reports(self._directory(), self._results())
+            except MemreqError as error:
+                self._problems.append(str(error))
+        if self._tests and not any(test.is_checked for test in self._tests.values()):
+            self._problems.append(
+                f"{len(self._tests)} tests have a budget and none could be checked"
+            )
+        if self._problems and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The section on GPU memory: every test with --memreq-report, else what needs a look."""
+        results = self._shown()
+        hidden = self._config.getoption("no_summary", False)
+        if not (results.tests or self._problems) or hidden:
+            return
+        terminalreporter.section("GPU memory")
+        for line in terminal.render(results, width=terminalreporter._tw.fullwidth):
+            color = MARKUP.get(line.verdict or "")
+            terminalreporter.write_line(line.text, **({color: True} if color else {}))
+        for problem in self._problems:
+            terminalreporter.write_line(f"memreq: {problem}", red=True)
+
+    def _shown(self) -> Results:
+        results = self._results()
+        if self._settings.report:
+            return results
+        tests = tuple(
+            test
+            for test in results.tests
+            if test.verdict in SHOWN_WITHOUT_REPORT and test.outcome == "failed"
+        )
+        return Results(tests=tests, environment=results.environment)
+
+    def _results(self) -> Results:
+        tests = tuple(self._tests[nodeid] for nodeid in sorted(self._tests))
+        return Results(tests=tests, environment=self._environment)
+
+    def _directory(self) -> Path:
+        return self._config.invocation_params.dir / self._settings.report_dir

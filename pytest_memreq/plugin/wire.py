@@ -1,0 +1,29 @@
+"""A result on its way from the process that ran the test to the one that reports.
+
+The way is an attribute of the test's report: it passes pytest-xdist, and leaves pytest's own JUnit
+file as it is. Plain dicts, lists, text and numbers only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+
+from pytest_memreq.results import Environment, TestResult
+
+ATTRIBUTE = "memreq"
+
+
+def attach(report: pytest.TestReport, result: TestResult, environment: Environment) -> None:
+    """Put a result on the report of its test."""
+    content = {"result": result.to_dict(), "environment": asdict(environment)}
+    setattr(report, ATTRIBUTE, content)
+
+
+def detach(report: pytest.TestReport) -> tuple[TestResult, Environment] | None:
+    """The result on a report. A subtest's report repeats its test's and brings none."""
+    content = getattr(report, ATTRIBUTE, None)
+    if content is None or type(report) is not pytest.TestReport:
+        return None
+    return TestResult.from_dict(content["result"]), Environment(**content["environment"])
