@@ -57,6 +57,9 @@ class Budget:
         )
 
 
+NO_BUDGET = Budget()
+
+
 def parse_marker(
     arguments: Sequence[object], keywords: Mapping[str, object], *, where: str
 ) -> Budget:

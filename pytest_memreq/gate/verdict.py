@@ -50,16 +50,6 @@ def judge(peak: Peak, budget: Budget) -> Verdict:
     return Verdict(word="within", reason=_tightest(peak, budget, tuple(limits)))
 
 
-def budget_used(peak: Peak, budget: Budget) -> float | None:
-    """Largest share of a limit that is used, 1.0 at the limit; None without a known pair."""
-    shares = [
-        size / limit if limit else float(size > 0) * 2
-        for metric in METRICS
-        if (size := peak.of(metric)) is not None and (limit := budget.of(metric)) is not None
-    ]
-    return max(shares, default=None)
-
-
 def failure_message(nodeid: str, reason: str, sites: Sequence[Site]) -> str:
     """What a test over its budget fails with: test, figures, and the largest things live."""
     lines = [f"{nodeid}: {reason}"]
@@ -96,5 +86,5 @@ def _tightest(peak: Peak, budget: Budget, metrics: Sequence[Metric]) -> str:
 
 
 def _figure(size_bytes: int) -> str:
-    exact = f"{size_bytes:,} bytes"
+    exact = "1 byte" if size_bytes == 1 else f"{size_bytes:,} bytes"
     return f"{format_size(size_bytes)} ({exact})" if size_bytes >= 1024 else exact

@@ -48,7 +48,7 @@ class DeviceMeter:
 
     @contextmanager
     def span(self) -> Iterator[Callable[[], Peak]]:
-        """A stretch with a peak of its own, given by what it yields; the test's peak stays whole."""
+        """A stretch with a peak of its own, given by what it yields; the test's stays whole."""
         self._fold()
         self._open.append(Peak())
         at = len(self._open) - 1

@@ -8,7 +8,7 @@ from functools import reduce
 
 import pytest
 
-from pytest_memreq.gate.budget import Budget, parse_marker
+from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_marker
 from pytest_memreq.plugin.config import Settings
 
 MARKER = "max_gpu_memory"
@@ -24,7 +24,7 @@ class Check:
     was imported.
     """
 
-    budget: Budget = Budget()
+    budget: Budget = NO_BUDGET
     is_judged: bool = False
     is_required: bool = False
     is_bystander: bool = False
@@ -43,8 +43,8 @@ def check_of(item: pytest.Item, settings: Settings) -> Check | None:
         parse_marker(marker.args, marker.kwargs, where=f"{item.nodeid}: {MARKER}")
         for marker in item.iter_markers(MARKER)
     ]
-    globs = [budget for glob, budget in settings.budgets if fnmatchcase(item.nodeid, glob)]
-    budget = reduce(Budget.over, [*markers, *globs], Budget())
+    globs = [budget for glob, budget in settings.budgets if matches(item.nodeid, glob)]
+    budget = reduce(Budget.over, [*markers, *globs], NO_BUDGET)
     if markers or globs or settings.all:
         whole = budget.over(settings.budget) if budget.is_empty else budget
         return Check(budget=whole, is_judged=True, is_required=bool(markers or globs))
@@ -54,3 +54,8 @@ def check_of(item: pytest.Item, settings: Settings) -> Check | None:
     if module is not None and module.stash.get(SAW_PRETENCE, False):
         return Check(is_bystander=True)
     return None
+
+
+def matches(nodeid: str, glob: str) -> bool:
+    """True for the node id itself, brackets and all, and for what the glob matches."""
+    return nodeid == glob or fnmatchcase(nodeid, glob)

@@ -11,7 +11,7 @@ import pytest
 import tomli
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.gate.budget import Budget, parse_budget
+from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.units import LIMIT_FORMS
 
@@ -29,7 +29,7 @@ class Settings:
     report_dir: str = "memreq-report"
     all: bool = False
     gpu: str | None = None
-    budget: Budget = Budget()
+    budget: Budget = NO_BUDGET
     budgets: tuple[tuple[str, Budget], ...] = ()
     unchecked: str = "fail"
 

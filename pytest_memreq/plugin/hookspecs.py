@@ -8,5 +8,5 @@ from pytest_memreq.measure.backends import Backend
 
 
 @pytest.hookspec(firstresult=True)
-def pytest_memreq_backend(config: pytest.Config) -> Backend | None:  # type: ignore[empty-body]  # a specification
+def pytest_memreq_backend(config: pytest.Config) -> Backend | None:
     """The device to measure on; None leaves it to the next, in the end to what torch finds."""

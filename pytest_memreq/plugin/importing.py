@@ -1,7 +1,8 @@
 """Test modules with budgets are imported as if the pretended card were there.
 
-`DEVICE = "cuda" if torch.cuda.is_available() else "cpu"` and `skipif(not torch.cuda.is_available())`
-are decided while a module is imported, before any test of it runs.
+`DEVICE = "cuda" if torch.cuda.is_available() else "cpu"` and
+`skipif(not torch.cuda.is_available())` are decided while a module is imported, before any test of
+it runs.
 """
 
 from __future__ import annotations

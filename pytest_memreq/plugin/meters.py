@@ -150,7 +150,7 @@ class Meters:
         return self._made[card]
 
     def kind_of(self, gpu: str | None) -> str:
-        """What tests must have in common to share fixtures: the pretended card, "" for a real one."""
+        """What tests share fixtures by: the card that is pretended, "" for a real one."""
         is_real = self._settings.mode == "measure" or (
             self._settings.mode == "auto" and self.backend() is not None
         )
@@ -171,7 +171,7 @@ def _environment(mode: Mode, gpu: str | None, gpu_bytes: int | None) -> Environm
         mode=mode,
         gpu=gpu,
         gpu_bytes=gpu_bytes,
-        torch=torch.__version__,
+        torch=str(torch.__version__),  # a subclass of str, which no worker can send
         cuda=torch.version.cuda,
         allocator=os.environ.get("PYTORCH_CUDA_ALLOC_CONF") or None,
     )

@@ -80,9 +80,9 @@ class Reporting:
             except MemreqError as error:
                 self._problems.append(str(error))
         if self._tests and not any(test.is_checked for test in self._tests.values()):
-            self._problems.append(
-                f"{len(self._tests)} tests have a budget and none could be checked"
-            )
+            count = len(self._tests)
+            have = "1 test has" if count == 1 else f"{count} tests have"
+            self._problems.append(f"{have} a budget and none could be checked")
         if self._problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

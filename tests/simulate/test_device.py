@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_memreq.simulate import simulate
 from pytest_memreq.errors import MemreqError, SimulationError
+from pytest_memreq.simulate import simulate
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.simulate.device import PretendedDevice
 

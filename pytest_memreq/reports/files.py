@@ -1,0 +1,67 @@
+"""A report's files, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_memreq.errors import MemreqError
+from pytest_memreq.reports import jsonfile, junit
+from pytest_memreq.results import Results
+
+REPORTS: dict[str, Callable[[Results], str]] = {
+    "memreq.json": jsonfile.render,
+    "memreq.xml": junit.render,
+}
+
+
+def write_reports(directory: Path, results: Results) -> None:
+    """Write every report into `directory`, made if need be.
+
+    Each file is replaced in one step. Raises MemreqError naming the path and what is wrong with
+    it; files that were there before are then as they were.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _failure(directory, error) from None
+    for name, render in REPORTS.items():
+        write_whole(directory / name, render(results))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file in one step; a symbolic link at its place is refused, not followed."""
+    if path.is_symlink():
+        raise MemreqError(f"{path}: is a symbolic link; remove it, reports are not written through")
+    try:
+        _replace(path, text.encode("utf-8"))
+    except OSError as error:
+        raise _failure(path, error) from None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_umask())  # mkstemp makes it readable by its owner alone
+        Path(name).replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _failure(path: Path, error: OSError) -> MemreqError:
+    return MemreqError(f"{path}: cannot be written: {error.strerror or error}")

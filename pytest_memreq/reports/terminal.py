@@ -1,0 +1,115 @@
+"""The section in the terminal: a row a test, its breakdown below one that needs a look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pytest_memreq.gate.verdict import SHOWN_SITES, Word, describe_site
+from pytest_memreq.reports.text import shortened, visible
+from pytest_memreq.requirement import METRICS, Breakdown, Metric
+from pytest_memreq.results import Results, TestResult
+from pytest_memreq.units import format_size
+
+BAR_CELLS = 10
+INDENT = "    "
+SHOWN_WITH_DETAILS = ("over", "regressed", "error", "unchecked")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the section, and the verdict that it is about."""
+
+    text: str
+    verdict: Word | None = None
+
+
+def render(results: Results, *, width: int) -> list[Line]:
+    """The section's lines, none wider than `width` but for a reason or a site."""
+    lines = [Line(_heading(results), None)]
+    for test in results.tests:
+        lines += [Line(text, test.verdict) for text in _rows(test, width)]
+        lines += [Line(INDENT + text, test.verdict) for text in _details(test)]
+    lines += [Line(f"note: {visible(note)} ({count})") for note, count in _notes(results)]
+    return [*lines, Line(_summary(results))]
+
+
+def _heading(results: Results) -> str:
+    where = results.environment
+    if where.mode is None:
+        return "nothing was simulated or measured"
+    card = f"{where.gpu} ({format_size(where.gpu_bytes)})" if where.gpu_bytes else f"{where.gpu}"
+    return visible(f"{where.mode} on {card}, torch {where.torch}; peaks are of allocated")
+
+
+def _rows(test: TestResult, width: int) -> Iterator[str]:
+    used = _used(test)
+    metric = max(used, key=lambda metric: used[metric], default=METRICS[1])
+    peak = _size(test.peak.of(metric))
+    limit = _size(test.budget.get(f"{metric}_bytes")) if test.budget else "-"
+    name = "" if metric == "allocated" else f" {metric}"
+    figures = f"{_verdict(test):9} {peak:>11} of {limit:>11}{name} {_bar(used.get(metric))}"
+    nodeid = visible(test.nodeid)
+    place = f"  {visible(test.peak_at)}" if test.peak_at else ""
+    if len(figures) + len(nodeid) + len(place) < width:
+        yield f"{figures} {nodeid}{place}"
+        return
+    yield figures
+    yield INDENT + shortened(nodeid, width - len(INDENT))
+    if place:
+        yield f"{INDENT}{shortened(f'peak: {place.strip()}', width - len(INDENT))}"
+
+
+def _details(test: TestResult) -> Iterator[str]:
+    if test.verdict not in SHOWN_WITH_DETAILS or test.outcome == "xfailed":
+        return
+    yield visible(test.reason)
+    if test.breakdown is not None and test.verdict != "unchecked":
+        yield _breakdown(test.breakdown)
+        yield from (visible(describe_site(site)) for site in test.sites[:SHOWN_SITES])
+
+
+def _breakdown(breakdown: Breakdown) -> str:
+    sizes = sorted(((size, word) for word, size in breakdown.items() if size), reverse=True)
+    total = sum(size for size, _ in sizes)
+    return ", ".join(f"{word} {format_size(size)} ({size / total:.0%})" for size, word in sizes)
+
+
+def _verdict(test: TestResult) -> str:
+    return "expected" if test.verdict == "over" and test.outcome == "xfailed" else test.verdict
+
+
+def _used(test: TestResult) -> dict[Metric, float]:
+    """The share of each limit that its peak uses, 1.0 at the limit."""
+    pairs = {m: (test.peak.of(m), test.budget.get(f"{m}_bytes")) for m in METRICS}
+    return {
+        metric: size / limit if limit else float("inf")
+        for metric, (size, limit) in pairs.items()
+        if size is not None and limit is not None
+    }
+
+
+def _bar(share: float | None) -> str:
+    if share is None:
+        return f"[{'?' * BAR_CELLS}]     "
+    if share > 1:
+        return f"[{'#' * (BAR_CELLS - 1)}>] {min(share, 9.99):>4.0%}"
+    filled = int(share * BAR_CELLS)
+    return f"[{'#' * filled:.<{BAR_CELLS}}] {share:>4.0%}"
+
+
+def _size(size_bytes: int | None) -> str:
+    return "?" if size_bytes is None else format_size(size_bytes)
+
+
+def _notes(results: Results) -> list[tuple[str, str]]:
+    counts = Counter(note for test in results.tests for note in test.notes)
+    return [(note, "1 test" if n == 1 else f"{n} tests") for note, n in counts.items()]
+
+
+def _summary(results: Results) -> str:
+    counts = [f"{count} {word}" for word, count in results.summary().items() if count]
+    expected = sum(_verdict(test) == "expected" for test in results.tests)
+    expected_text = f" ({expected} of them expected)" if expected else ""
+    return f"{', '.join(counts) or 'no test was checked'}{expected_text}"

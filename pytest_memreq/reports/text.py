@@ -1,0 +1,48 @@
+"""Foreign text made safe to print: test names, file names and messages are anybody's."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Control and format characters, separators other than the blank, surrogates, unassigned and
+# non-characters: they hide, reorder or break what a reader or a parser sees.
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+# What CI runners take for commands: GitHub `::name` at a line's start and `##[` anywhere, Azure
+# `##vso[`; GitLab and Jenkins read `[[ATTACHMENT|` and archive the file it names.
+_COMMANDS = re.compile(r"##(?=\[|vso\[)|\[\[(?=(?i:attachment)\|)|^(\s*):(?=:)", re.MULTILINE)
+
+
+def visible(text: str, most: int | None = None) -> str:
+    """The text on one line, with nothing in it that is invisible or a runner's command.
+
+    Longer than `most` characters, it keeps its beginning and end around an ellipsis.
+    """
+    shown = "".join(_escaped(c) if unicodedata.category(c) in _INVISIBLE else c for c in text)
+    shown = _COMMANDS.sub(lambda match: f"{match[0][:-1]}\\{match[0][-1]}", shown)
+    return shown if most is None else shortened(shown, most)
+
+
+def visible_lines(text: str) -> str:
+    """As `visible`, line by line: newlines stay."""
+    return "\n".join(visible(line) for line in text.split("\n"))
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters, cut in the middle."""
+    if len(text) <= most:
+        return text
+    head = (most - 3) // 2
+    tail = most - 3 - head
+    return f"{text[:head]}...{text[-tail:]}" if tail > 0 else text[:most]
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    names = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    if character in names:
+        return names[character]
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
