@@ -8,8 +8,10 @@ from functools import reduce
 
 import pytest
 
+from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_marker
 from pytest_memreq.plugin.config import Settings
+from pytest_memreq.simulate.cards import find_card
 
 MARKER = "max_gpu_memory"
 FIXTURE = "memreq"
@@ -39,10 +41,8 @@ def check_of(item: pytest.Item, settings: Settings) -> Check | None:
 
     The nearest marker wins each metric, then the first glob that matches, then the default.
     """
-    markers = [
-        parse_marker(marker.args, marker.kwargs, where=f"{item.nodeid}: {MARKER}")
-        for marker in item.iter_markers(MARKER)
-    ]
+    where = f"{item.nodeid}: {MARKER}"
+    markers = [_budget_of(marker, where) for marker in item.iter_markers(MARKER)]
     globs = [budget for glob, budget in settings.budgets if matches(item.nodeid, glob)]
     budget = reduce(Budget.over, [*markers, *globs], NO_BUDGET)
     if markers or globs or settings.all:
@@ -54,6 +54,16 @@ def check_of(item: pytest.Item, settings: Settings) -> Check | None:
     if module is not None and module.stash.get(SAW_PRETENCE, False):
         return Check(is_bystander=True)
     return None
+
+
+def _budget_of(marker: pytest.Mark, where: str) -> Budget:
+    budget = parse_marker(marker.args, marker.kwargs, where=where)
+    if budget.gpu is not None:
+        try:
+            find_card(budget.gpu)
+        except MemreqError as error:
+            raise MemreqError(f"{where}: {error}") from None
+    return budget
 
 
 def matches(nodeid: str, glob: str) -> bool:

@@ -92,7 +92,7 @@ class Reporting:
         hidden = self._config.getoption("no_summary", False)
         if not (results.tests or self._problems) or hidden:
             return
-        terminalreporter.section("GPU memory")
+        terminalreporter.write_sep("=", "GPU memory")
         for line in terminal.render(results, width=terminalreporter._tw.fullwidth):
             color = MARKUP.get(line.verdict or "")
             terminalreporter.write_line(line.text, **({color: True} if color else {}))

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from pytest_memreq.errors import MemreqError
+from pytest_memreq.errors import MemoryBudgetExceeded, MemreqError
 from pytest_memreq.gate.verdict import Verdict
 from pytest_memreq.plugin.checks import CHECK, Check, check_of
 from pytest_memreq.plugin.config import Settings
@@ -100,6 +100,8 @@ class Session:
         course = item.stash.get(COURSE, None)
         if course is None:
             return report
+        if call.excinfo is not None and call.excinfo.errisinstance(MemoryBudgetExceeded):
+            _show_message_alone(report)
         result = course.result_for(report)
         if result is not None:
             attach(report, result, course.environment())
@@ -117,3 +119,10 @@ class Session:
     def _kind(self, item: pytest.Item) -> str | None:
         check = item.stash.get(CHECK, None)
         return None if check is None else self.meters.kind_of(check.budget.gpu) or None
+
+
+def _show_message_alone(report: pytest.TestReport) -> None:
+    # The figures are the failure; pytest would add that every frame is hidden.
+    traceback_shown = getattr(report.longrepr, "reprtraceback", None)
+    if traceback_shown is not None:
+        traceback_shown.extraline = None
