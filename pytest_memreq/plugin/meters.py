@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -17,6 +17,9 @@ from pytest_memreq.plugin.config import Settings
 from pytest_memreq.requirement import Finding, Peak
 from pytest_memreq.results import Environment, Mode
 from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(slots=True)
@@ -41,6 +44,10 @@ class Meter(Protocol):
     @property
     def card_bytes(self) -> int | None:
         """The card's capacity, which shares are of."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device to put the work on."""
 
     def environment(self) -> Environment:
         """What the figures hold for."""
@@ -71,6 +78,7 @@ class SimulatedMeter:
 
         self.card_bytes: int | None = find_card(gpu).capacity_bytes
         self._device = PretendedDevice(find_card(gpu))
+        self.device = self._device.device
         self.active = self._device.active
         self.prepare = self._device.prepare
         self.start = self._device.start
@@ -98,6 +106,7 @@ class MeasuringMeter:
     def __init__(self, backend: Backend) -> None:
         meter = DeviceMeter(backend)
         self._backend = backend
+        self.device = backend.device()
         self.card_bytes: int | None = backend.capacity_bytes()
         self.prepare = meter.prepare
         self.start = meter.start
@@ -165,13 +174,14 @@ class Meters:
 
 
 def _environment(mode: Mode, gpu: str | None, gpu_bytes: int | None) -> Environment:
-    import torch
+    from pytest_memreq.measure.versions import torch_versions  # imports torch
 
+    torch, cuda = torch_versions()
     return Environment(
         mode=mode,
         gpu=gpu,
         gpu_bytes=gpu_bytes,
-        torch=str(torch.__version__),  # a subclass of str, which no worker can send
-        cuda=torch.version.cuda,
+        torch=torch,
+        cuda=cuda,
         allocator=os.environ.get("PYTORCH_CUDA_ALLOC_CONF") or None,
     )

@@ -40,7 +40,8 @@ def _heading(results: Results) -> str:
     if where.mode is None:
         return "nothing was simulated or measured"
     card = f"{where.gpu} ({format_size(where.gpu_bytes)})" if where.gpu_bytes else f"{where.gpu}"
-    return visible(f"{where.mode} on {card}, torch {where.torch}; peaks are of allocated")
+    torch = str(where.torch).partition("+")[0]  # without the build, which the files name
+    return visible(f"{where.mode} on {card}, torch {torch}; peaks are of allocated")
 
 
 def _rows(test: TestResult, width: int) -> Iterator[str]:

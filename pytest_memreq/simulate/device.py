@@ -49,6 +49,8 @@ _thread = threading.RLock()
 class PretendedDevice:
     """One pretended card; what is allocated on it stays between activations, as on a real one."""
 
+    device = cuda_api.DEVICE
+
     def __init__(self, card: Card) -> None:
         self.card = card
         owners_of_a_lone_gradient()  # found out now, while no backward runs

@@ -21,6 +21,9 @@ class ScriptedBackend:
     def free(self, size_bytes):
         self.live -= size_bytes
 
+    def device(self):
+        return "scripted"
+
     def card_name(self):
         return "Scripted card"
 

@@ -28,19 +28,9 @@ def without_cudnn():
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_requested_peak_is_that_of_cuda_to_the_byte(name):
+def test_peaks_are_those_of_cuda_to_the_byte(name):
     peak = simulate(SCRIPTS[name], gpu="NVIDIA H200").peak
-    assert peak.requested_bytes == PEAKS[name]["requested_bytes"]
-
-
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name.startswith("mlp")])
-def test_allocated_peak_is_exact_where_the_sequence_of_allocations_is(name):
-    peak = simulate(SCRIPTS[name], gpu="NVIDIA H200").peak
-    assert peak.allocated_bytes == PEAKS[name]["allocated_bytes"]
-    assert peak.reserved_bytes == PEAKS[name]["reserved_bytes"]
-
-
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name.startswith("decoder")])
-def test_allocated_peak_is_near_where_kernels_use_memory_of_their_own(name):
-    peak = simulate(SCRIPTS[name], gpu="NVIDIA H200").peak
-    assert peak.allocated_bytes == pytest.approx(PEAKS[name]["allocated_bytes"], rel=0.005)
+    recorded = PEAKS[name]
+    assert peak.requested_bytes == recorded["requested_bytes"]
+    assert peak.allocated_bytes == recorded["allocated_bytes"]
+    assert peak.reserved_bytes == recorded["reserved_bytes"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_memreq.requirement import Peak
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Backend(Protocol):
     """A device whose allocator keeps peaks. Sizes are bytes; None is "not known"."""
+
+    def device(self) -> torch.device:
+        """What torch calls it."""
 
     def card_name(self) -> str:
         """The device's name, as its maker has it."""

@@ -15,6 +15,10 @@ def find_cuda() -> CudaBackend | None:
 class CudaBackend:
     """The current device of `torch.cuda`."""
 
+    def device(self) -> torch.device:
+        """The current one."""
+        return torch.device("cuda", torch.cuda.current_device())
+
     def card_name(self) -> str:
         """As the driver names it."""
         return torch.cuda.get_device_name()
