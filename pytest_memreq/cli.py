@@ -134,7 +134,7 @@ def _estimated(target: str, shapes: Sequence[str], batch_size: int) -> Requireme
 
 def _model(target: str) -> Any:
     """The model that `package.module:factory` names: an instance, or what the callable makes."""
-    from torch import nn
+    from pytest_memreq.estimate.layers import is_module  # imports torch
 
     module_name, _, path = target.partition(":")
     if not module_name or not path:
@@ -146,10 +146,10 @@ def _model(target: str) -> Any:
         found: Any = import_module(module_name)
         for name in path.split("."):
             found = getattr(found, name)
-        model = found if isinstance(found, nn.Module) else found()
+        model = found if is_module(found) else found()
     except (Exception, SystemExit) as error:  # the user's code runs here and may raise anything
         raise MemreqError(_why_no_model(target, error)) from error
-    if not isinstance(model, nn.Module):
+    if not is_module(model):
         raise MemreqError(f"{target} gave a {type(model).__name__}; it must give an nn.Module")
     return model
 
@@ -161,16 +161,15 @@ def _why_no_model(target: str, error: BaseException) -> str:
 
 def _input(shape: str) -> Any:
     """A tensor of that shape without values."""
-    import torch
+    from pytest_memreq.estimate.layers import empty_input  # imports torch
 
     match = _SHAPE.fullmatch(shape.replace(" ", ""))
-    dtype = getattr(torch, match[2] or "float32", None) if match else None
-    if match is None or not isinstance(dtype, torch.dtype):
+    if match is None:
         raise MemreqError(f"--input {shape!r} is not a shape; write {INPUT_FORMS}")
     sizes = [int(size) for size in match[1].split(",")]
     if math.prod(sizes) > 2**60:
         raise MemreqError(f"--input {shape!r} has more than 2^60 elements")
-    return torch.empty(sizes, dtype=dtype, device="meta")
+    return empty_input(sizes, match[2] or "float32")
 
 
 def _as_json(needed: Requirement, fits: Sequence[_Fit]) -> list[str]:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
@@ -39,6 +39,14 @@ class _Call:
 def is_module(model: object) -> TypeGuard[nn.Module]:
     """True for what `count_module` takes."""
     return isinstance(model, nn.Module)
+
+
+def empty_input(sizes: Sequence[int], dtype: str) -> Tensor:
+    """A tensor of that shape without values; MemreqError where torch has no dtype of that name."""
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype):
+        raise MemreqError(f"{dtype!r} is no dtype of torch; write float32, bfloat16 or int64")
+    return torch.empty(tuple(sizes), dtype=found, device="meta")
 
 
 def count_module(model: nn.Module, inputs: tuple[Any, ...]) -> ModelCounts:

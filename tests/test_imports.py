@@ -1,0 +1,112 @@
+"""The layers: who may import whom, and that loading the plugin brings no torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "pytest_memreq"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+VALUES = {"errors", "units", "requirement"}
+FINDERS = {"estimate", "simulate", "measure"}
+MAY_IMPORT = {
+    "errors": set(),
+    "units": VALUES,
+    "requirement": VALUES,
+    **{finder: VALUES | {finder} for finder in FINDERS},
+    "gate": VALUES | {"gate"},
+    "results": VALUES | {"gate"},
+    "reports": VALUES | FINDERS | {"gate", "results", "reports"},
+    "plugin": VALUES | FINDERS | {"gate", "results", "reports", "plugin"},
+    "cli": VALUES | FINDERS | {"gate", "results", "reports"},
+    "__main__": {"cli"},
+    "__init__": VALUES | FINDERS | {"gate"},
+}
+# Loaded with the plugin, so they import torch only within functions, if at all.
+TORCH_AT_THE_TOP = ("estimate/layers.py", "simulate/", "measure/")
+LOADED_WITH_THE_PLUGIN = {
+    "simulate/__init__.py",
+    "simulate/cards.py",
+    "simulate/imports.py",
+    "measure/__init__.py",
+    "measure/meter.py",
+    "measure/backends/__init__.py",
+}
+TORCH_WITHIN = ("estimate/", "simulate/", "measure/")
+TALKS_TO_THE_WORLD = ("plugin/", "cli.py", "reports/files.py")
+
+
+def path_of(module):
+    return module.relative_to(PACKAGE).as_posix()
+
+
+def layer_of(module):
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(node, *, everywhere):
+    """Names of imported modules: at the top only, or in functions too, never for types alone."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "relative import"
+            yield child.module
+            if child.module == "pytest_memreq":
+                yield from (f"pytest_memreq.{alias.name}" for alias in child.names)
+        elif everywhere or not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from imports_of(child, everywhere=everywhere)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=path_of)
+def test_a_module_imports_its_own_layer_and_those_below(module):
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    ours = [name for name in imports_of(tree, everywhere=True) if name.startswith("pytest_memreq.")]
+    layers = {name.split(".")[1] for name in ours}
+    assert layers <= MAY_IMPORT[layer_of(module)], layers
+
+
+@pytest.mark.parametrize("module", MODULES, ids=path_of)
+def test_torch_and_pytest_stay_where_they_belong(module):
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    at_the_top = {name.split(".")[0] for name in imports_of(tree, everywhere=False)}
+    anywhere = {name.split(".")[0] for name in imports_of(tree, everywhere=True)}
+    path = path_of(module)
+    if not path.startswith(TORCH_AT_THE_TOP) or path in LOADED_WITH_THE_PLUGIN:
+        assert "torch" not in at_the_top
+    if not path.startswith(TORCH_WITHIN):
+        assert "torch" not in anywhere
+    if not path.startswith("plugin/"):
+        assert "pytest" not in anywhere
+
+
+@pytest.mark.parametrize("module", MODULES, ids=path_of)
+def test_only_the_edges_talk_to_the_world(module):
+    names = {
+        node.id if isinstance(node, ast.Name) else node.attr
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Name, ast.Attribute))
+    }
+    if not path_of(module).startswith(TALKS_TO_THE_WORLD):
+        assert not names & {"open", "environ", "print", "write_text", "write_bytes"}
+
+
+@pytest.mark.parametrize("name", ["pytest_memreq", "pytest_memreq.plugin", "pytest_memreq.cli"])
+def test_loading_brings_no_torch(name):
+    code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "first", ["pytest_memreq.estimate.layers", "pytest_memreq.simulate.device", "pytest_memreq"]
+)
+def test_the_functions_are_what_the_package_has_whatever_is_imported_first(first):
+    code = (
+        f"import sys, {first}, pytest_memreq as m;"
+        "sys.exit(not (callable(m.estimate) and callable(m.simulate)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
