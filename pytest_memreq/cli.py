@@ -169,7 +169,10 @@ def _input(shape: str) -> Any:
     sizes = [int(size) for size in match[1].split(",")]
     if math.prod(sizes) > 2**60:
         raise MemreqError(f"--input {shape!r} has more than 2^60 elements")
-    return empty_input(sizes, match[2] or "float32")
+    try:
+        return empty_input(sizes, match[2] or "float32")
+    except MemreqError as error:
+        raise MemreqError(f"--input {shape!r} is not a shape: {error}") from None
 
 
 def _as_json(needed: Requirement, fits: Sequence[_Fit]) -> list[str]:
