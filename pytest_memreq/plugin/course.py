@@ -16,6 +16,7 @@ from pytest_memreq.requirement import METRICS, Finding, Peak
 from pytest_memreq.results import Environment, Outcome, TestResult
 
 SHOWN_PRETENDED = 3
+REPORTED_SITES = 100  # a large model has thousands; the breakdown has them all
 BYSTANDER = (
     "memreq: needs a CUDA device, which is only pretended here "
     "(run with --memreq=off, or keep it in a module without budgets)"
@@ -87,7 +88,7 @@ class Course:
             budget=self._budget_bytes(),
             breakdown=finding.breakdown,
             held_bytes=finding.held_bytes,
-            sites=finding.sites,
+            sites=finding.sites[:REPORTED_SITES],
             notes=(*finding.notes, *_pretended_note(finding)),
             duration_seconds=report.duration,
             file=file,

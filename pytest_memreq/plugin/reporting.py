@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.config import Settings, settings_file
-from pytest_memreq.plugin.wire import detach
+from pytest_memreq.plugin.wire import detach, refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
 from pytest_memreq.results import Environment, Results, TestResult
@@ -27,6 +28,7 @@ class Reporting:
         self._tests: dict[str, TestResult] = {}
         self._environment = Environment()
         self._problems: list[str] = []
+        self._refusal: str | None = None
 
     def pytest_report_header(self) -> str:
         """One line: how tests are checked, and where that was set."""
@@ -61,6 +63,11 @@ class Reporting:
         if environment.mode is not None:
             self._environment = environment
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        """Hear why a worker ran nothing."""
+        self._refusal = self._refusal or refusal_of(node)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> object | None:
         """M for a test that failed because of its memory."""
@@ -72,7 +79,10 @@ class Reporting:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the files; fail a run that has budgets and held nothing against them."""
-        if self._config.option.collectonly:
+        if self._refusal is not None:
+            print(f"ERROR: {self._refusal}", file=sys.stderr)
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        if self._config.option.collectonly or self._refusal is not None:
             return
         if self._settings.report:
             try:

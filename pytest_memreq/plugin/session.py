@@ -13,7 +13,7 @@ from pytest_memreq.plugin.checks import CHECK, Check, check_of
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.course import COURSE, Course, enforce
 from pytest_memreq.plugin.meters import Meters
-from pytest_memreq.plugin.wire import attach
+from pytest_memreq.plugin.wire import attach, refuse_run
 
 
 class Session:
@@ -23,12 +23,15 @@ class Session:
         self.settings = settings
         self.meters = Meters(config, settings)
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
         """Find out what is checked; a bad marker ends the run before any test."""
         try:
             checks = {item: check_of(item, self.settings) for item in items}
         except MemreqError as error:
-            raise pytest.UsageError(str(error)) from None
+            refuse_run(config, items, str(error))
+            return
         for item, check in checks.items():
             if check is not None:
                 item.stash[CHECK] = check

@@ -1,4 +1,4 @@
-"""A result on its way from the process that ran the test to the one that reports.
+"""A result, or a refusal, on its way from the process that ran the test to the one that reports.
 
 The way is an attribute of the test's report: it passes pytest-xdist, and leaves pytest's own JUnit
 file as it is. Plain dicts, lists, text and numbers only.
@@ -13,6 +13,7 @@ import pytest
 from pytest_memreq.results import Environment, TestResult
 
 ATTRIBUTE = "memreq"
+REFUSAL = "memreq_refusal"
 
 
 def attach(report: pytest.TestReport, result: TestResult, environment: Environment) -> None:
@@ -27,3 +28,22 @@ def detach(report: pytest.TestReport) -> tuple[TestResult, Environment] | None:
     if content is None or type(report) is not pytest.TestReport:
         return None
     return TestResult.from_dict(content["result"]), Environment(**content["environment"])
+
+
+def refuse_run(config: pytest.Config, items: list[pytest.Item], reason: str) -> None:
+    """End the run before any test, as a mistake in its usage.
+
+    A worker of pytest-xdist that raises is a crash to its controller; it runs nothing instead, and
+    says why when it is done.
+    """
+    output = getattr(config, "workeroutput", None)
+    if output is None:
+        raise pytest.UsageError(reason)
+    output[REFUSAL] = reason
+    items.clear()
+
+
+def refusal_of(node: object) -> str | None:
+    """Why a worker of pytest-xdist ran nothing, None for one that did not refuse."""
+    output: dict[str, str] = getattr(node, "workeroutput", {})
+    return output.get(REFUSAL)

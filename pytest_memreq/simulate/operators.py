@@ -36,7 +36,10 @@ GEMMS = frozenset(
 NOT_COUNTED = {
     "aten::convolution": "workspaces of convolutions (cuDNN) are not counted",
     "aten::convolution_backward": "workspaces of convolutions (cuDNN) are not counted",
-    "aten::_thnn_fused_lstm_cell": "reserve space of recurrent layers (cuDNN) is not counted",
+    "aten::_scaled_dot_product_cudnn_attention": "workspaces of attention (cuDNN) are not counted",
+    "aten::_scaled_dot_product_cudnn_attention_backward": (
+        "workspaces of attention (cuDNN) are not counted"
+    ),
 }
 
 # Operators that may have CPU tensors beside those of the device, as on CUDA: copies and

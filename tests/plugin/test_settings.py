@@ -51,6 +51,17 @@ def test_a_badly_written_marker_says_what_is_wrong(scripted, arguments, words):
     result.stderr.fnmatch_lines([f"ERROR: *::test_step: max_gpu_memory*{words}*"])
 
 
+def test_a_bad_limit_ends_a_parallel_run_alike(scripted):
+    scripted.makepyfile(PLAIN.format(limit='"5 MBps"'))
+    result = scripted.runpytest_subprocess("-n2", "--memreq-report")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: *::test_step: max_gpu_memory, allocated: '5 MBps' is not*"]
+    )
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+    assert "INTERNALERROR" not in result.stdout.str()
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [
