@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from pytest_memreq.errors import MemoryBudgetExceeded, MemreqError
+from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.verdict import Verdict
 from pytest_memreq.plugin.checks import CHECK, Check, check_of
 from pytest_memreq.plugin.config import Settings
@@ -103,8 +103,7 @@ class Session:
         course = item.stash.get(COURSE, None)
         if course is None:
             return report
-        if call.excinfo is not None and call.excinfo.errisinstance(MemoryBudgetExceeded):
-            _show_message_alone(report)
+        _show_message_alone(report)
         result = course.result_for(report)
         if result is not None:
             attach(report, result, course.environment())
@@ -125,7 +124,7 @@ class Session:
 
 
 def _show_message_alone(report: pytest.TestReport) -> None:
-    # The figures are the failure; pytest would add that every frame is hidden.
+    # Where the verdict is the failure, pytest would add that every frame is hidden.
     traceback_shown = getattr(report.longrepr, "reprtraceback", None)
     if traceback_shown is not None:
         traceback_shown.extraline = None

@@ -113,11 +113,15 @@ class Tracer(TorchDispatchMode):
         self.allocate(tensor, "aten._to_copy", is_input=True)
         return tensor
 
-    def allocate(self, tensor: Tensor, operator: str, *, is_input: bool = False) -> None:
+    def allocate(
+        self, tensor: Tensor, operator: str, *, is_input: bool = False, category: str | None = None
+    ) -> None:
         """The tensor's storage is new on the card, unless it is known or empty."""
         if not is_meta(tensor) or self.storages.is_known(tensor):
             return
         place = self.attribution.place()
+        if self.attribution.accumulates_gradient():
+            category = "gradients"
         block = Block(
             number=self.ledger.next_number(),
             requested_bytes=storage_of(tensor).nbytes(),
@@ -130,7 +134,7 @@ class Tracer(TorchDispatchMode):
             is_input=is_input and self.ledger.phase.kind == "forward" and not place.module,
             in_module=self.attribution.in_module,
             is_recorded=torch.is_grad_enabled(),
-            category="gradients" if self.attribution.accumulates_gradient() else None,
+            category=category,
         )
         self.storages.add(tensor, block)
 
@@ -171,7 +175,7 @@ class Tracer(TorchDispatchMode):
         elif operator.name == "aten.detach" and self.attribution.accumulates_gradient():
             self._mark_gradient(args[0])
         if operator.is_gemm:
-            self.workspaces.use(self)
+            self._use_workspace()
         if operator.not_counted:
             self.notes.setdefault(operator.not_counted)
         return result
@@ -209,10 +213,19 @@ class Tracer(TorchDispatchMode):
         for tensor in reversed(taken) if scratch and scratch.last_freed_first else taken:
             self.storages.forget(tensor)
 
-    def _take(self, size_bytes: int) -> Tensor:
-        scratch = torch.empty(size_bytes, dtype=torch.uint8, device=_META)
-        self.allocate(scratch, "kernel scratch")
-        return scratch
+    def _use_workspace(self) -> None:
+        size_bytes = self.workspaces.missing_bytes()
+        if size_bytes is None:
+            return
+        workspace = self._take(size_bytes, "cublas workspace", "workspaces")
+        self.workspaces.hold(workspace)
+
+    def _take(
+        self, size_bytes: int, operator: str = "kernel scratch", category: str | None = None
+    ) -> Tensor:
+        taken = torch.empty(size_bytes, dtype=torch.uint8, device=_META)
+        self.allocate(taken, operator, category=category)
+        return taken
 
     def _mark_gradient(self, tensor: Tensor) -> None:
         block = self.storages.block_of(tensor)

@@ -8,15 +8,10 @@ so inference holds one and training two. Up to torch 2.14 they stay until they a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from pytest_memreq.simulate.cards import Card
-
-if TYPE_CHECKING:
-    from pytest_memreq.simulate.tracer import Tracer
 
 # getChosenWorkspaceSize: 32 MiB on these majors, by torch version, else :4096:2:16:8 in KiB.
 LARGE_BYTES = 32 * 2**20
@@ -45,15 +40,14 @@ class Workspaces:
         """What torch._C._cuda_clearCublasWorkspaces does."""
         self._held.clear()
 
-    def use(self, tracer: Tracer) -> None:
-        """A matrix product runs: hold the workspace of its thread, or use one for a moment."""
-        thread = "backward" if torch._C._current_autograd_node() is not None else "forward"
-        if thread in self._held:
-            return
-        workspace = torch.empty(self._bytes, dtype=torch.uint8, device="meta")
-        tracer.allocate(workspace, "cublas workspace")
-        block = tracer.storages.block_of(workspace)
-        if block is not None:
-            block.category = "workspaces"
+    def missing_bytes(self) -> int | None:
+        """What a matrix product of this thread would allocate now; None if it is held already."""
+        return None if self._thread() in self._held else self._bytes
+
+    def hold(self, workspace: Tensor) -> None:
+        """Keep what a product allocated, where this torch does."""
         if not self._is_transient:
-            self._held[thread] = workspace
+            self._held[self._thread()] = workspace
+
+    def _thread(self) -> str:
+        return "backward" if torch._C._current_autograd_node() is not None else "forward"

@@ -233,3 +233,30 @@ def test_a_repeated_test_counts_once(scripted):
         passed=1
     )
     assert len(verdicts(scripted)) == 1
+
+
+def test_stretches_have_peaks_of_their_own_and_leave_the_tests_whole(scripted):
+    scripted.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.max_gpu_memory(899)
+        def test_step(card, memreq):
+            card.allocate(900)
+            card.free(800)
+            with memreq.measure("outer") as outer:
+                with memreq.measure("inner") as inner:
+                    card.allocate(400)
+                    card.free(400)
+                card.allocate(200)
+                card.free(200)
+            with memreq.measure("last") as last:
+                pass
+            peaks = [span.peak.allocated_bytes for span in (outer, inner, last)]
+            assert peaks == [500, 500, 100]
+            assert memreq.device == "scripted"
+        """
+    )
+    result = scripted.runpytest()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*allocated peak 900 bytes is over the budget of 899 bytes*"])

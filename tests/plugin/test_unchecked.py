@@ -16,6 +16,7 @@ def test_a_test_that_allocated_nothing_is_unchecked(scripted):
     result = scripted.runpytest()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*memreq: unchecked: nothing was allocated on the device*"])
+    result.stdout.no_fnmatch_line("*traceback entries are hidden*")
 
 
 def test_unchecked_can_be_a_skip_but_the_run_still_fails_if_nothing_was_checked(scripted):
