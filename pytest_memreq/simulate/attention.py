@@ -22,14 +22,16 @@ HALF = (torch.float16, torch.bfloat16)
 EFFICIENT_ALIGNMENT = 16
 
 
-def choose_kernel(query: Tensor, value: Tensor, mask: Tensor | None, card: Card) -> Kernel:
+def choose_kernel(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, card: Card
+) -> Kernel:
     """The first kernel in the card's order of preference that admits these tensors."""
     if query.dim() != 4:
         return "math"
     admits = {
         "cudnn": _admits_cudnn(query, value, card),
         "flash": _admits_flash(query, value, mask, card),
-        "efficient": _admits_efficient(query, mask, card),
+        "efficient": _admits_efficient(query, key, mask, card),
         "math": True,
     }
     order: tuple[Kernel, ...] = ("flash", "efficient", "math")
@@ -50,7 +52,7 @@ def attend(
     enable_gqa: bool,
 ) -> Tensor:
     """`scaled_dot_product_attention` by the kernel that the card would choose."""
-    kernel = choose_kernel(query, value, mask, card)
+    kernel = choose_kernel(query, key, value, mask, card)
     if kernel == "math":
         result: Tensor = aten._scaled_dot_product_attention_math(
             query, key, value, mask, dropout, is_causal, None, scale=scale, enable_gqa=enable_gqa
@@ -98,7 +100,7 @@ def _admits_flash(query: Tensor, value: Tensor, mask: Tensor | None, card: Card)
     )
 
 
-def _admits_efficient(query: Tensor, mask: Tensor | None, card: Card) -> bool:
+def _admits_efficient(query: Tensor, key: Tensor, mask: Tensor | None, card: Card) -> bool:
     dtypes = (
         (torch.float32, *HALF)
         if card.compute_capability >= (8, 0)
@@ -110,6 +112,7 @@ def _admits_efficient(query: Tensor, mask: Tensor | None, card: Card) -> bool:
     return (
         torch._C._get_mem_efficient_sdp_enabled()
         and query.dtype in dtypes
+        and query.shape[1] == key.shape[1]  # torch 2.13 has no grouped queries here
         and (mask is None or mask.dtype in (query.dtype, torch.bool))
     )
 

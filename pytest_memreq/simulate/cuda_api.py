@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_memreq.errors import SimulationError
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.ledger import Ledger
 from pytest_memreq.simulate.replace import Replacement
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEVICE = torch.device("cuda", 0)
+
+NOT_ANSWERED = """
+    memory_summary memory_snapshot _snapshot _dump_snapshot _record_memory_history
+    utilization temperature power_draw clock_rate list_gpu_processes
+"""
 
 
 def card_answers(card: Card) -> dict[str, Callable[..., Any]]:
@@ -69,6 +75,21 @@ def replacements(card: Card, ledger: Ledger) -> Iterator[Replacement]:
     for name, answer in accelerator.items():
         yield from _where_present(torch.accelerator, name, answer)
     yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False
+    for name in NOT_ANSWERED.split():
+        yield from _where_present(torch.cuda, name, _refusal(f"torch.cuda.{name}()"))
+        yield from _where_present(torch.cuda.memory, name, _refusal(f"torch.cuda.{name}()"))
+    # DataParallel on one card; a build without CUDA lacks it.
+    yield torch._C, "_scatter", lambda tensor, *_rest: (tensor,)
+
+
+def _refusal(call: str) -> Callable[..., Any]:
+    def refuse(*_args: Any, **_kwargs: Any) -> None:
+        raise SimulationError(
+            f"{call} cannot be simulated: it asks what only a real device knows; "
+            "measure this test on a device (--memreq measure)"
+        )
+
+    return refuse
 
 
 def _figures(card: Card, ledger: Ledger) -> dict[str, Callable[..., Any]]:

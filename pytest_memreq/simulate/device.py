@@ -171,6 +171,8 @@ class PretendedDevice:
             stack.enter_context(self._kernels())
             stack.enter_context(_cuda_autocast_on_meta(self._casts))
             stack.enter_context(_moves_as_between_cards())
+            # What torch.compile made is run as it was written.
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(self._attribution.following())
             stack.enter_context(self._tracer)
             yield

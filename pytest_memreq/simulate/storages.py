@@ -19,6 +19,18 @@ is_meta = vars(torch._C.TensorBase)["is_meta"].__get__
 storage_of = torch._C.TensorBase.untyped_storage
 
 
+def key_of(tensor: Tensor) -> int | None:
+    """What tells the tensor's storage from others.
+
+    None for a tensor that has none: a sparse one, whose parts are tensors, or functorch's wrapper.
+    """
+    try:
+        key: int = storage_of(tensor)._cdata
+    except NotImplementedError:
+        return None
+    return key
+
+
 class Storages:
     """Which block a storage is, and which meta storages the user asked for as such."""
 
@@ -31,19 +43,20 @@ class Storages:
         """True for a tensor that the user sees on the pretended card."""
         if not is_meta(tensor):
             return False
-        return not self._foreign or storage_of(tensor)._cdata not in self._foreign
+        return not self._foreign or key_of(tensor) not in self._foreign
 
     def block_of(self, tensor: Tensor) -> Block | None:
         """The block that holds a tensor, None for what is not on the pretended card."""
         if not is_meta(tensor):
             return None
-        entry = self._blocks.get(storage_of(tensor)._cdata)
+        key = key_of(tensor)
+        entry = None if key is None else self._blocks.get(key)
         return None if entry is None else entry[0]
 
     def is_known(self, tensor: Tensor) -> bool:
-        """True where the tensor's storage was seen before, as pretended or as genuinely meta."""
-        key = storage_of(tensor)._cdata
-        return key in self._blocks or key in self._foreign
+        """True where there is nothing to follow, or it is followed or genuinely meta already."""
+        key = key_of(tensor)
+        return key is None or key in self._blocks or key in self._foreign
 
     def add(self, tensor: Tensor, block: Block) -> None:
         """The storage of `tensor` is `block`, from now until it dies."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.utils._device import DeviceContext, _device_constructors
+from torch.utils._pytree import tree_map_only
 
 from pytest_memreq.simulate.cuda_api import DEVICE
 from pytest_memreq.simulate.replace import Replacement
@@ -29,13 +30,18 @@ IsPretended = Callable[[Tensor], bool]
 
 
 class Border(Protocol):
-    """What the tracer decides on tensors that pass between devices."""
+    """What the tracer decides on tensors that pass between devices.
+
+    `in_kernel` is true while torch's own kernels run, some of which are Python and make tensors.
+    """
+
+    in_kernel: bool
 
     def is_pretended(self, tensor: Tensor) -> bool:
         """True for a tensor that user code sees on the pretended card."""
 
-    def make_meta(self, tensor: Tensor) -> Tensor:
-        """A genuine meta tensor like the one given."""
+    def make_genuine(self, make: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """A genuine meta tensor, by a function that takes a device."""
 
     def adopt(self, tensor: Tensor) -> Tensor:
         """The meta tensor given, from now on one of the pretended card."""
@@ -44,13 +50,12 @@ class Border(Protocol):
 def replacements(border: Border) -> Iterator[Replacement]:
     """Every attribute of Tensor, Generator and tensor makers that is answered anew."""
     is_pretended = border.is_pretended
-    make_meta = border.make_meta
     constructors = _device_constructors()  # before any of those functions is replaced
 
     def device(tensor: Tensor) -> torch.device:
         return DEVICE if is_pretended(tensor) else _device(tensor)
 
-    move = _mover(device, make_meta)
+    move = _mover(device, border)
     yield Tensor, "device", property(device)
     yield Tensor, "is_cuda", property(lambda tensor: device(tensor).type == "cuda")
     yield Tensor, "is_meta", property(lambda tensor: device(tensor).type == "meta")
@@ -60,16 +65,41 @@ def replacements(border: Border) -> Iterator[Replacement]:
     yield Tensor, "data", property(_data.__get__, _data_setter(is_pretended))
     yield Tensor, "tolist", _tolist(is_pretended)
     yield Tensor, "numpy", _numpy(is_pretended)
+    yield Tensor, "record_stream", lambda tensor, _stream: None
     yield Tensor, "pin_memory", lambda tensor, *_device: tensor
     yield Tensor, "is_pinned", lambda tensor, *_device: False
     yield Tensor, "__repr__", _repr(is_pretended, Tensor.__repr__)
     yield Tensor, "__format__", _format(is_pretended, Tensor.__format__)
     yield torch, "Generator", _GeneratorStandIn
-    makers = {function: _maker(function, border) for function in _DATA_TO_TENSOR}
+    makers = {function: _constructor(function, border) for function in _constructors()}
+    makers |= {function: _maker(function, border) for function in _DATA_TO_TENSOR}
     for function, maker in makers.items():
         yield torch, function.__name__, maker
     yield Tensor, "new_tensor", _maker(_Base.new_tensor, border)
+    yield torch, "load", _loader(torch.load)
     yield DeviceContext, "__torch_function__", _device_context(constructors, makers)
+
+
+def _constructors() -> list[Callable[..., Tensor]]:
+    """Functions of `torch` that take a device and make a tensor, but for those that take data."""
+    names = {f"{kind}_like" for kind in ("empty", "zeros", "ones", "full", "rand", "randn")}
+    names |= {function.__name__ for function in _device_constructors()}
+    names -= {function.__name__ for function in _DATA_TO_TENSOR}
+    return [getattr(torch, name) for name in sorted(names) if hasattr(torch, name)]
+
+
+def _constructor(function: Callable[..., Tensor], border: Border) -> Callable[..., Tensor]:
+    # The dispatch mode cannot tell user code that wants a meta tensor from C++ that takes over the
+    # device of a pretended one.
+    @wraps(function)
+    def construct(*args: Any, **kwargs: Any) -> Tensor:
+        device = kwargs.get("device")
+        is_meant = isinstance(device, (str, torch.device)) and torch.device(device).type == "meta"
+        if is_meant and not border.in_kernel:
+            return border.make_genuine(function, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    return construct
 
 
 def _maker(function: Callable[..., Tensor], border: Border) -> Callable[..., Tensor]:
@@ -83,10 +113,24 @@ def _maker(function: Callable[..., Tensor], border: Border) -> Callable[..., Ten
         wanted = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
         if wanted.type == "cuda":
             return border.adopt(function(*args, device=_META, **kwargs))
-        made = function(*args, device="cpu" if wanted.type == "meta" else device, **kwargs)
-        return border.make_meta(made) if wanted.type == "meta" else made
+        if wanted.type == "meta":
+            return border.make_genuine(function, *args, **kwargs)
+        return function(*args, device=device, **kwargs)
 
     return make
+
+
+def _loader(load: Callable[..., Any]) -> Callable[..., Any]:
+    # It makes storages of the device in C++, which has none.
+    @wraps(load)
+    def load_to(file: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+        is_named = isinstance(map_location, (str, torch.device))
+        if not is_named or torch.device(map_location).type != "cuda":
+            return load(file, map_location, *args, **kwargs)
+        loaded = load(file, "cpu", *args, **kwargs)
+        return tree_map_only(Tensor, lambda tensor: tensor.cuda(), loaded)
+
+    return load_to
 
 
 def _device_context(
@@ -106,16 +150,15 @@ def _device_context(
     return torch_function
 
 
-def _mover(
-    device: Callable[[Tensor], torch.device], make_meta: Callable[[Tensor], Tensor]
-) -> Callable[..., Tensor]:
+def _mover(device: Callable[[Tensor], torch.device], border: Border) -> Callable[..., Tensor]:
     def to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         args, kwargs = _as_device_and_dtype(device, args, kwargs)
         target = _target(args, kwargs)
         if target is None:
             return _Base.to(tensor, *args, **kwargs)
         if target.type == "meta" and device(tensor).type != "meta":
-            return make_meta(tensor)
+            shape, strides = tensor.shape, tensor.stride()
+            return border.make_genuine(torch.empty_strided, shape, strides, dtype=tensor.dtype)
         if target.type == "cuda":
             target = _META  # what C++ has on meta already is not copied, as on CUDA
         if "device" in kwargs:

@@ -85,17 +85,15 @@ class Tracer(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # nothing here is compiled; the wrapper would cost every operator a call
 
-    def make_meta(self, tensor: Tensor) -> Tensor:
-        """A genuine meta tensor like this one; it holds no memory of the card."""
+    def make_genuine(self, make: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """What `make` gives is meta because user code wants it so: it takes no memory."""
         before, self.is_suspended = self.is_suspended, True
         try:
-            twin = torch.empty_strided(
-                tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_META
-            )
+            made = make(*args, **{**kwargs, "device": _META})
         finally:
             self.is_suspended = before
-        self.storages.add_foreign(twin)
-        return twin
+        self.storages.add_foreign(made)
+        return made
 
     def is_pretended(self, tensor: Tensor) -> bool:
         """True for a tensor that user code sees on the card.
@@ -242,10 +240,9 @@ class Tracer(TorchDispatchMode):
         if like is not None and not is_meta(like):
             args = (_shape_of(like), *args[1:])
         result = func(*args, **{**kwargs, "device": _META})
-        # A copy to meta is one to the card: true ones are made by `make_meta`.
-        is_copy = operator.name == "aten._to_copy"
-        asked_for_meta = kwargs.get("device") is not None and device.type == "meta" and not is_copy
-        if asked_for_meta or (like is not None and self._is_foreign(like)):
+        # C++ asks for meta where CUDA's would ask for the card, by the options of a tensor at hand.
+        # What user code itself wants on meta does not come here: see `make_genuine`.
+        if like is not None and self._is_foreign(like):
             self.storages.add_foreign(result)
         else:
             fresh = like is None or not is_meta(like)
