@@ -66,7 +66,7 @@ def _details(test: TestResult) -> Iterator[str]:
     if test.verdict not in SHOWN_WITH_DETAILS or test.outcome == "xfailed":
         return
     yield visible(test.reason)
-    if test.breakdown is not None and test.verdict != "unchecked":
+    if test.breakdown is not None and test.breakdown.total_bytes and test.verdict != "unchecked":
         yield _breakdown(test.breakdown)
         yield from (visible(describe_site(site)) for site in test.sites[:SHOWN_SITES])
 

@@ -60,6 +60,11 @@ def test_below_a_failure_are_reason_breakdown_and_the_three_largest():
     ]
 
 
+def test_a_test_that_failed_before_it_allocated_shows_its_reason_alone():
+    test = result(verdict="error", reason="the test failed", breakdown=Breakdown(buffers_bytes=0))
+    assert [line.strip() for line in lines_of(test)][2:-1] == ["the test failed"]
+
+
 def test_an_excess_that_was_expected_says_so_and_needs_no_reason():
     lines = lines_of(result(verdict="over", outcome="xfailed", peak=Peak(allocated_bytes=3 * GIB)))
     assert lines[1].startswith("expected     3.00 GiB of    2.00 GiB [#########>] 150%")
