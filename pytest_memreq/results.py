@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from pytest_memreq.gate.verdict import VERDICT_WORDS, Word
-from pytest_memreq.requirement import METRICS, WORDS, Breakdown, Peak, Site
+from pytest_memreq.requirement import METRICS, Breakdown, Peak, Site
 
 FORMAT = 1
 Mode = Literal["measured", "simulated", "estimated"]
@@ -122,6 +122,3 @@ def _site_to_dict(site: Site) -> dict[str, Any]:
 def _site_from_dict(raw: Mapping[str, Any]) -> Site:
     shape = raw["shape"]
     return Site(**{**raw, "shape": None if shape is None else tuple(shape)})
-
-
-__all__ = ["FORMAT", "METRICS", "WORDS", "Environment", "Results", "TestResult", "to_json"]
