@@ -4,7 +4,7 @@ Importing this imports no torch.
 """
 
 from pytest_memreq.errors import MemoryBudgetExceeded, MemreqError
-from pytest_memreq.estimate import estimate
+from pytest_memreq.estimate import Parallelism, Solution, Transformer, estimate, solve
 from pytest_memreq.gate.budget import Budget
 from pytest_memreq.requirement import Breakdown, Requirement
 from pytest_memreq.simulate import Simulation, simulate
@@ -15,10 +15,14 @@ __all__ = [
     "Budget",
     "MemoryBudgetExceeded",
     "MemreqError",
+    "Parallelism",
     "Requirement",
     "Simulation",
+    "Solution",
+    "Transformer",
     "estimate",
     "format_size",
     "parse_size",
     "simulate",
+    "solve",
 ]

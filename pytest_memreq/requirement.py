@@ -88,16 +88,55 @@ class LayerRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Requirement:
-    """Bytes that a piece of work needs, by formula, with the table it was counted from."""
+class RankShare:
+    """What each of `ranks` equal ranks holds: on its device, and beside it in slower memory.
+
+    `stage` is the pipeline stage of the ranks, from 0.
+    """
 
     breakdown: Breakdown
+    stage: int = 0
+    ranks: int = 1
+    cpu_bytes: int = 0
+    nvme_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes on the device of one such rank."""
+        return self.breakdown.total_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """Bytes that a piece of work needs, by formula, with the table it was counted from.
+
+    `ranks` are the shares of all ranks, the one that needs most of its device first: what is said
+    of a requirement is said of that rank. `parameter_elements` are those of the whole model.
+    """
+
+    ranks: tuple[RankShare, ...]
+    parameter_elements: int
     layers: tuple[LayerRow, ...] = ()
+
+    @property
+    def breakdown(self) -> Breakdown:
+        """Of the worst rank's device; there is one rank where nothing is parallel."""
+        return self.ranks[0].breakdown
 
     @property
     def total_bytes(self) -> int:
         """Sum of the breakdown; what the breakdown has as None is not in it."""
         return self.breakdown.total_bytes
+
+    @property
+    def cpu_bytes(self) -> int:
+        """Bytes in the memory of the host, for the worst rank."""
+        return self.ranks[0].cpu_bytes
+
+    @property
+    def nvme_bytes(self) -> int:
+        """Bytes on NVMe drives, for the worst rank."""
+        return self.ranks[0].nvme_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

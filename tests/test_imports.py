@@ -20,12 +20,12 @@ MAY_IMPORT = {
     "results": VALUES | {"gate"},
     "reports": VALUES | FINDERS | {"gate", "results", "reports"},
     "plugin": VALUES | FINDERS | {"gate", "results", "reports", "plugin"},
-    "cli": VALUES | FINDERS | {"gate", "results", "reports"},
+    "cli": VALUES | FINDERS | {"gate", "results", "reports", "cli"},
     "__main__": {"cli"},
     "__init__": VALUES | FINDERS | {"gate"},
 }
 # Loaded with the plugin, so they import torch only within functions, if at all.
-TORCH_AT_THE_TOP = ("estimate/layers.py", "simulate/", "measure/")
+TORCH_AT_THE_TOP = ("estimate/layers.py", "estimate/tracing.py", "simulate/", "measure/")
 LOADED_WITH_THE_PLUGIN = {
     "simulate/__init__.py",
     "simulate/cards.py",
@@ -35,7 +35,7 @@ LOADED_WITH_THE_PLUGIN = {
     "measure/backends/__init__.py",
 }
 TORCH_WITHIN = ("estimate/", "simulate/", "measure/")
-TALKS_TO_THE_WORLD = ("plugin/", "cli.py", "reports/files.py")
+TALKS_TO_THE_WORLD = ("plugin/", "cli/", "reports/files.py")
 
 
 def path_of(module):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_memreq import Breakdown, Requirement
 from pytest_memreq.gate.verdict import VERDICT_WORDS
-from pytest_memreq.requirement import WORDS, LayerRow, Peak, Site
+from pytest_memreq.requirement import WORDS, LayerRow, Peak, RankShare, Site
 from pytest_memreq.results import Environment, Results, TestResult, to_json
 
 BYTES = st.none() | st.integers(0, 2**62)
@@ -81,7 +81,8 @@ def test_figures_that_are_no_numbers_are_never_written():
 
 def test_a_breakdown_adds_up_to_what_is_known():
     breakdown = Breakdown(parameters_bytes=3, activations_bytes=4, context_bytes=None)
-    assert breakdown.total_bytes == Requirement(breakdown=breakdown).total_bytes == 7
+    needed = Requirement(ranks=(RankShare(breakdown=breakdown),), parameter_elements=2)
+    assert breakdown.total_bytes == needed.total_bytes == 7
     assert dict(breakdown.items())["context"] is None
 
 

@@ -104,6 +104,11 @@ class GPT(nn.Module):
         return logits
 
 
+def gpt_3() -> GPT:
+    """The 175B of Brown et al. (2020): make it under `torch.device("meta")`, it fits no card."""
+    return GPT(context=2048, width=12288, depth=96, heads=96)
+
+
 def initialise(module: nn.Module) -> None:
     """Draw weights as GPT-2 did; torch's default for embeddings is 50 times as wide."""
     if isinstance(module, nn.Linear | nn.Embedding):

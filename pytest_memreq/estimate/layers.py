@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
 from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_map_only
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.estimate.formula import ModelCounts
+from pytest_memreq.estimate.model import Buffers, Model, Parameter
+from pytest_memreq.estimate.tracing import Call, calls_of, tensors_in
 from pytest_memreq.requirement import LayerRow
 
 INPUT = "Input"
-META = torch.device("meta")
-
-# Where a module keeps the hooks that its user registered.
-_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith("_hooks"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """What one call of a layer allocated for its output, for the whole batch of the inputs."""
-
-    name: str
-    shapes: tuple[tuple[int, ...], ...]
 
 
 def is_module(model: object) -> TypeGuard[nn.Module]:
@@ -49,30 +31,53 @@ def empty_input(sizes: Sequence[int], dtype: str) -> Tensor:
     return torch.empty(tuple(sizes), dtype=found, device="meta")
 
 
-def count_module(model: nn.Module, inputs: tuple[Any, ...]) -> ModelCounts:
-    """Elements of the module, and its layer table where there are inputs to run it on.
+def count_module(
+    model: nn.Module, inputs: tuple[Any, ...], keyword_inputs: Mapping[str, Any]
+) -> Model:
+    """Parameters and buffers of the module, and its layer table if there are inputs to run it on.
 
     A parameter or buffer that several layers share counts once. MemreqError names a module that
     does not run on the inputs, or whose output is no multiple of their batch.
     """
-    parameters = list(model.parameters())
     _check_initialized(model)
-    layers = _layer_table(model, inputs) if inputs else ()
-    return ModelCounts(
-        parameters=_elements(parameters),
-        trainable_parameters=_elements(p for p in parameters if p.requires_grad),
-        buffers_bytes=sum(b.numel() * b.element_size() for b in model.buffers()),
-        activations=sum(row.activation_elements for row in layers) if inputs else None,
+    is_run = bool(inputs or keyword_inputs)
+    layers = _layer_table(model, inputs, dict(keyword_inputs)) if is_run else ()
+    return Model(
+        parameters=tuple(map(_parameter, model.parameters())),
+        buffers=_buffers(model.buffers()),
+        activation_elements=sum(row.activation_elements for row in layers) if is_run else None,
         layers=layers,
     )
 
 
-def _layer_table(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[LayerRow, ...]:
-    tensors = list(_tensors(inputs))
+def _parameter(parameter: nn.Parameter) -> Parameter:
+    is_number = parameter.is_floating_point() or parameter.is_complex()
+    return Parameter(
+        shape=tuple(parameter.shape),
+        is_trainable=parameter.requires_grad,
+        element_bytes=None if is_number else parameter.element_size(),
+    )
+
+
+def _buffers(buffers: Iterable[Tensor]) -> Buffers:
+    held = list(buffers)
+    floating = [buffer for buffer in held if buffer.is_floating_point()]
+    floating_bytes = sum(buffer.numel() * buffer.element_size() for buffer in floating)
+    return Buffers(
+        floating_elements=_elements(floating),
+        floating_bytes=floating_bytes,
+        other_bytes=sum(b.numel() * b.element_size() for b in held) - floating_bytes,
+    )
+
+
+def _layer_table(
+    model: nn.Module, inputs: tuple[Any, ...], keyword_inputs: dict[str, Any]
+) -> tuple[LayerRow, ...]:
+    tensors = list(tensors_in((inputs, keyword_inputs)))
     batch = _batch_of(tensors)
     counter = _ParameterCounter(model)
     rows = [_input_row(tensor, batch) for tensor in tensors]
-    rows += [_row(call, counter, batch) for call in _calls(model, inputs)]
+    rows += [_row(call, counter, batch) for call in calls_of(model, inputs, keyword_inputs)]
     # What no layer in the table holds: parameters of a container, of a layer that was not called
     # or that made no output of its own.
     rows += [counter.row(name) for name in counter.names if counter.holds(name)]
@@ -114,7 +119,7 @@ class _ParameterCounter:
                 yield key, parameter
 
 
-def _row(call: _Call, counter: _ParameterCounter, batch: int) -> LayerRow:
+def _row(call: Call, counter: _ParameterCounter, batch: int) -> LayerRow:
     samples = [_one_sample(call.name, shape, batch) for shape in call.shapes]
     return counter.row(call.name, samples[0], sum(map(math.prod, samples)))
 
@@ -154,121 +159,6 @@ def _one_sample(name: str, shape: tuple[int, ...], batch: int) -> tuple[int, ...
         f"{name or 'the model'} has shape {shape}, which is no multiple of the batch of {batch} "
         "in the first dimension of the input; give one sample, with a first dimension of 1"
     )
-
-
-def _calls(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[_Call, ...]:
-    try:
-        # No other mode may see this: a pretended device would count what it allocates.
-        with _disable_current_modes(), torch.enable_grad():
-            twin, twin_inputs = _without_values(model, inputs)
-            recorder = _Recorder.of(twin, twin_inputs)
-            with _OnMeta():
-                twin(*twin_inputs)
-    except Exception as error:  # the user's code runs here and may raise anything
-        said = " ".join(str(error).split()) or "no message"
-        raise MemreqError(
-            f"{type(model).__name__} does not run on these inputs: {type(error).__name__}: "
-            f"{said[:300]}"
-        ) from error
-    return tuple(recorder.calls)
-
-
-class _OnMeta(TorchDispatchMode):
-    """Runs every operator without values, whatever device it names or its tensors are on."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        args, kwargs = tree_map_only(Tensor, _on_meta, (args, dict(kwargs or {})))
-        if any(argument.name == "device" for argument in func._schema.arguments):
-            kwargs = {**kwargs, "device": META, "pin_memory": None}
-        return func(*args, **kwargs)
-
-
-def _on_meta(tensor: Tensor) -> Tensor:
-    return tensor if tensor.untyped_storage().device == META else _empty(tensor)
-
-
-@dataclass(slots=True)
-class _Recorder:
-    """Notes each output in memory of its own; memory is told apart by its storage.
-
-    An output in a storage seen before is its layer's input changed in place, a view of it, or
-    something kept: nothing new. The storages are held, so that no address is used twice.
-    """
-
-    calls: list[_Call] = field(default_factory=list)
-    _seen: dict[int, torch.UntypedStorage] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, model: nn.Module, inputs: tuple[Any, ...]) -> _Recorder:
-        """A recorder that listens to the layers of `model`, see `_is_layer`."""
-        recorder = cls()
-        recorder._are_new(_tensors((inputs, *model.parameters(), *model.buffers())))
-        for name, module in model.named_modules():
-            if _is_layer(name, module):
-                module.register_forward_hook(recorder._hook(name), with_kwargs=True)
-        return recorder
-
-    def _hook(self, name: str) -> Any:
-        def note(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            self._are_new(_tensors((args, kwargs)))
-            shapes = tuple(tuple(tensor.shape) for tensor in self._are_new(_tensors(output)))
-            if shapes:
-                self.calls.append(_Call(name=name, shapes=shapes))
-
-        return note
-
-    def _are_new(self, tensors: Iterable[Tensor]) -> list[Tensor]:
-        return [tensor for tensor in tensors if self._is_new(tensor)]
-
-    def _is_new(self, tensor: Tensor) -> bool:
-        storage = tensor.untyped_storage()
-        key = storage._cdata  # the storage itself; data_ptr() is 0 where there are no values
-        is_new = key not in self._seen
-        self._seen[key] = storage
-        return is_new
-
-
-def _without_values(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, tuple[Any, ...]]:
-    """Copies that share nothing with the originals, every tensor of them without values."""
-    # deepcopy looks up here first: no tensor is copied, and no hook of the user's is called.
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for kept in (module._parameters, module._buffers, vars(module)):
-            memo.update({id(t): _empty(t) for t in kept.values() if isinstance(t, Tensor)})
-        memo.update({id(vars(module)[name]): OrderedDict() for name in _HOOKS})
-    memo.update({id(tensor): _empty(tensor) for tensor in _tensors(inputs)})
-    return copy.deepcopy(model, memo), copy.deepcopy(inputs, memo)
-
-
-def _is_layer(name: str, module: nn.Module) -> bool:
-    # A parametrization, such as weight norm, makes a weight of its layer, not an output.
-    held = [child for child, _ in module.named_children() if child != "parametrizations"]
-    return not held and "parametrizations" not in name.split(".")
-
-
-def _empty(tensor: Tensor) -> Tensor:
-    empty = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=META)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
-    return empty.requires_grad_(tensor.requires_grad and tensor.is_leaf)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors within lists, tuples, dicts and dataclasses."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _tensors(tuple(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from _tensors([getattr(value, f.name) for f in dataclasses.fields(value)])
 
 
 def _elements(tensors: Iterable[Tensor]) -> int:

@@ -211,6 +211,29 @@ def test_structures_of_inputs_each_have_a_row():
     ]
 
 
+class Both(nn.Module):
+    """A tensor, a tuple and a mapping by position, another by its name."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(4, 6)
+
+    def forward(self, x, pair, named, *, bias=None, scale=2.0):
+        return self.line(x + pair[0] * named["weight"]) * scale + bias
+
+
+def test_tensors_tuples_mappings_and_keywords_go_where_they_belong():
+    x, wide = torch.ones(2, 4), torch.ones(2, 6)
+    keywords = {"bias": wide, "scale": 3.0}
+    needed = estimate(Both(), x, (x.clone(),), {"weight": x.clone()}, keyword_inputs=keywords)
+    rows = [(row.name, row.activation_elements) for row in needed.layers]
+    assert rows == [*[("Input", 4)] * 3, ("Input", 6), ("line", 6)]
+    alone = estimate(nn.Linear(4, 6), keyword_inputs={"input": x})
+    assert alone == estimate(nn.Linear(4, 6), x)
+    with pytest.raises(MemreqError, match="Both does not run on these inputs: TypeError"):
+        estimate(Both(), x, keyword_inputs={"bais": wide})
+
+
 def test_tensors_made_in_forward_or_kept_as_attributes_work():
     class Made(nn.Module):
         def __init__(self):

@@ -1,0 +1,37 @@
+"""The command `memreq`. Exit codes: 0 fits, 1 does not fit, 2 cannot tell, 4 usage."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from pytest_memreq.cli import estimating, gpus
+from pytest_memreq.errors import MemreqError
+
+USAGE = 4
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command on `argv`, or on the process's arguments, and return its exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+        code: int = arguments.run(arguments)
+    except MemreqError as error:
+        print(f"memreq: {error}", file=sys.stderr)
+        return USAGE
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise MemreqError: argparse itself would leave with 2, which means "cannot tell"."""
+        raise MemreqError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="memreq", description="Budgets for GPU memory.", allow_abbrev=False)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    estimating.add_to(commands.add_parser("estimate", help="what a model needs, by formula"))
+    gpus.add_to(commands.add_parser("gpus", help="the cards that are known"))
+    return parser
