@@ -25,7 +25,10 @@ MAY_IMPORT = {
     "__init__": VALUES | FINDERS | {"gate"},
 }
 # Loaded with the plugin, so they import torch only within functions, if at all.
-TORCH_AT_THE_TOP = ("estimate/layers.py", "estimate/tracing.py", "simulate/", "measure/")
+TORCH_AT_THE_TOP = (
+    *("estimate/layers.py", "estimate/layer_rules.py", "estimate/tracing.py", "estimate/twins.py"),
+    *("simulate/", "measure/"),
+)
 LOADED_WITH_THE_PLUGIN = {
     "simulate/__init__.py",
     "simulate/cards.py",

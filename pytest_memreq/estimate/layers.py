@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -12,7 +13,8 @@ from torch.nn.parameter import is_lazy
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.estimate.model import Buffers, Model, Parameter
-from pytest_memreq.estimate.tracing import Call, calls_of, tensors_in
+from pytest_memreq.estimate.tracing import Call, calls_of
+from pytest_memreq.estimate.twins import tensors_in
 from pytest_memreq.requirement import LayerRow
 
 INPUT = "Input"
@@ -43,19 +45,24 @@ def count_module(
     is_run = bool(inputs or keyword_inputs)
     layers = _layer_table(model, inputs, dict(keyword_inputs)) if is_run else ()
     return Model(
-        parameters=tuple(map(_parameter, model.parameters())),
+        parameters=_parameters(model),
         buffers=_buffers(model.buffers()),
         activation_elements=sum(row.activation_elements for row in layers) if is_run else None,
         layers=layers,
     )
 
 
-def _parameter(parameter: nn.Parameter) -> Parameter:
-    is_number = parameter.is_floating_point() or parameter.is_complex()
-    return Parameter(
-        shape=tuple(parameter.shape),
-        is_trainable=parameter.requires_grad,
-        element_bytes=None if is_number else parameter.element_size(),
+def _parameters(model: nn.Module) -> tuple[Parameter, ...]:
+    """Parameters of one kind and shape together."""
+    kinds = Counter((p.shape, p.requires_grad, p.dtype) for p in model.parameters())
+    return tuple(
+        Parameter(
+            shape=tuple(shape),
+            count=count,
+            is_trainable=is_trainable,
+            element_bytes=None if dtype.is_floating_point or dtype.is_complex else dtype.itemsize,
+        )
+        for (shape, is_trainable, dtype), count in kinds.items()
     )
 
 
@@ -114,8 +121,8 @@ class _ParameterCounter:
         )
 
     def _own(self, name: str) -> Iterator[tuple[str, nn.Parameter]]:
-        for key, parameter in self._modules[name].named_parameters(recurse=False):
-            if id(parameter) not in self._given:
+        for key, parameter in self._modules[name]._parameters.items():
+            if parameter is not None and id(parameter) not in self._given:
                 yield key, parameter
 
 

@@ -38,11 +38,13 @@ def rank_shares(
 
 def _gathered(terms: Iterable[Term]) -> list[Term]:
     """Terms of one kind as one: it is their flat whole that is divided."""
-    kinds: dict[Term, int] = {}
+    kinds: dict[tuple[object, ...], list[Term]] = {}
     for term in terms:
-        kind = replace(term, elements=0)
-        kinds[kind] = kinds.get(kind, 0) + term.elements
-    return [replace(kind, elements=elements) for kind, elements in kinds.items()]
+        kind = (term.word, term.element_bytes, term.is_expert, term.tier)
+        kinds.setdefault(kind, []).append(term)
+    return [
+        replace(same[0], elements=sum(term.elements for term in same)) for same in kinds.values()
+    ]
 
 
 def _is_sharded(term: Term, parallelism: Parallelism) -> bool:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
+from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
 from pytest_memreq.errors import MemreqError
+from pytest_memreq.estimate.layer_rules import OPERATOR_RULES, RULES, Rule
+from pytest_memreq.estimate.twins import META, empty, tensors_in, twin_of
 
-META = torch.device("meta")
-
-# Where a module keeps the hooks that its user registered.
-_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith("_hooks"))
+Forward = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +45,44 @@ def calls_of(
 
     MemreqError names a module that does not run on them, and says why.
     """
+    # No other mode may see this: a pretended device would count what it allocates.
+    with _disable_current_modes(), torch.enable_grad():
+        try:
+            return _run(model, (inputs, keyword_inputs), _Quickly(META))
+        except Exception:  # noqa: BLE001 - one that names a device, most often; it runs below
+            return _run_anywhere(model, (inputs, keyword_inputs))
+
+
+def _run_anywhere(model: nn.Module, inputs: tuple[Any, Any]) -> tuple[Call, ...]:
     try:
-        # No other mode may see this: a pretended device would count what it allocates.
-        with _disable_current_modes(), torch.enable_grad():
-            twin, (arguments, keywords) = _without_values(model, (inputs, keyword_inputs))
-            recorder = _Recorder.of(twin, (arguments, keywords))
-            with _OnMeta():
-                twin(*arguments, **keywords)
+        return _run(model, inputs, _OnMeta())
     except Exception as error:  # the user's code runs here and may raise anything
         said = " ".join(str(error).split()) or "no message"
         raise MemreqError(
             f"{type(model).__name__} does not run on these inputs: {type(error).__name__}: "
             f"{said[:300]}"
         ) from error
+
+
+def _run(
+    model: nn.Module, inputs: tuple[Any, Any], mode: AbstractContextManager[Any]
+) -> tuple[Call, ...]:
+    twin, (arguments, keywords) = twin_of(model, inputs)
+    recorder = _Recorder.of(twin, (arguments, keywords))
+    with mode:
+        twin(*arguments, **keywords)
     return tuple(recorder.calls)
+
+
+class _Quickly(DeviceContext):
+    """Makes tensors on the device, and follows the rules of common operators."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        rule = OPERATOR_RULES.get(func)
+        made = rule(*args, **(kwargs or {})) if rule is not None else None
+        if made is not None:
+            return made
+        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 
 
 class _OnMeta(TorchDispatchMode):
@@ -79,7 +101,7 @@ class _OnMeta(TorchDispatchMode):
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
-    return tensor if tensor.untyped_storage().device == META else _empty(tensor)
+    return tensor if tensor.untyped_storage().device == META else empty(tensor)
 
 
 @dataclass(slots=True)
@@ -97,20 +119,38 @@ class _Recorder:
     def of(cls, model: nn.Module, inputs: Any) -> _Recorder:
         """A recorder that listens to the layers of `model`, see `_is_layer`."""
         recorder = cls()
-        recorder._are_new(tensors_in((inputs, *model.parameters(), *model.buffers())))
+        recorder._are_new(tensors_in(inputs))
         for name, module in model.named_modules():
-            if _is_layer(name, module):
-                module.register_forward_hook(recorder._hook(name), with_kwargs=True)
+            if isinstance(module, torch.jit.ScriptModule):
+                if _is_layer(name, module):
+                    module.register_forward_hook(recorder._hook(name), with_kwargs=True)
+            elif _is_layer(name, module):
+                rule = RULES.get(type(module))
+                own = module.forward if rule is None else _by_rule(module, rule)
+                vars(module)["forward"] = recorder._listening(name, own)
         return recorder
+
+    def _listening(self, name: str, forward: Forward) -> Forward:
+        def listening(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            self._note(name, args, kwargs, output)
+            return output
+
+        return listening
 
     def _hook(self, name: str) -> Any:
         def note(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            self._are_new(tensors_in((args, kwargs)))
-            shapes = tuple(tuple(tensor.shape) for tensor in self._are_new(tensors_in(output)))
-            if shapes:
-                self.calls.append(Call(name=name, shapes=shapes))
+            self._note(name, args, kwargs, output)
 
         return note
+
+    def _note(self, name: str, args: Any, kwargs: Any, output: Any) -> None:
+        self._are_new(tensors_in(args))
+        if kwargs:
+            self._are_new(tensors_in(kwargs))
+        shapes = tuple([tuple(tensor.shape) for tensor in self._are_new(tensors_in(output))])
+        if shapes:
+            self.calls.append(Call(name=name, shapes=shapes))
 
     def _are_new(self, tensors: Iterable[Tensor]) -> list[Tensor]:
         return [tensor for tensor in tensors if self._is_new(tensor)]
@@ -118,44 +158,27 @@ class _Recorder:
     def _is_new(self, tensor: Tensor) -> bool:
         storage = tensor.untyped_storage()
         key = storage._cdata  # the storage itself; data_ptr() is 0 where there are no values
-        is_new = key not in self._seen
+        if key in self._seen:
+            return False
         self._seen[key] = storage
-        return is_new
+        return True
 
 
-def _without_values(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
-    """Copies that share nothing with the originals, every tensor of them without values."""
-    # deepcopy looks up here first: no tensor is copied, and no hook of the user's is called.
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for kept in (module._parameters, module._buffers, vars(module)):
-            memo.update({id(t): _empty(t) for t in kept.values() if isinstance(t, Tensor)})
-        memo.update({id(vars(module)[name]): OrderedDict() for name in _HOOKS})
-    memo.update({id(tensor): _empty(tensor) for tensor in tensors_in(inputs)})
-    return copy.deepcopy(model, memo), copy.deepcopy(inputs, memo)
+def _by_rule(module: nn.Module, rule: Rule) -> Forward:
+    own: Forward = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+            with torch._C.DisableTorchFunction():  # a mode would look at all that a rule calls
+                made = rule(module, args[0])
+            if made is not None:
+                return made
+        return own(*args, **kwargs)
+
+    return forward
 
 
 def _is_layer(name: str, module: nn.Module) -> bool:
     # A parametrization, such as weight norm, makes a weight of its layer, not an output.
     held = [child for child, _ in module.named_children() if child != "parametrizations"]
     return not held and "parametrizations" not in name.split(".")
-
-
-def _empty(tensor: Tensor) -> Tensor:
-    empty = torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=META)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
-    return empty.requires_grad_(tensor.requires_grad and tensor.is_leaf)
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors within lists, tuples, dicts and dataclasses."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from tensors_in(tuple(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from tensors_in([getattr(value, f.name) for f in dataclasses.fields(value)])
