@@ -77,7 +77,7 @@ class SimulatedMeter:
         from pytest_memreq.simulate.device import PretendedDevice  # imports torch
 
         self.card_bytes: int | None = find_card(gpu).capacity_bytes
-        self._device = PretendedDevice(find_card(gpu))
+        self._device = PretendedDevice(find_card(gpu), _allocator() or "")
         self.device = self._device.device
         self.active = self._device.active
         self.prepare = self._device.prepare
@@ -183,5 +183,11 @@ def _environment(mode: Mode, gpu: str | None, gpu_bytes: int | None) -> Environm
         gpu_bytes=gpu_bytes,
         torch=torch,
         cuda=cuda,
-        allocator=os.environ.get("PYTORCH_CUDA_ALLOC_CONF") or None,
+        allocator=_allocator(),
     )
+
+
+def _allocator() -> str | None:
+    """Settings of torch's caching allocator, by the first of its variables that is set."""
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)

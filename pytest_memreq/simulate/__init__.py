@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_memreq.errors import MemreqError
 from pytest_memreq.requirement import Finding
 from pytest_memreq.simulate.cards import DEFAULT_CARD, Card, find_card
+from pytest_memreq.units import parse_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,21 +23,26 @@ class Simulation(Finding):
 
 
 def simulate(
-    step: Callable[..., Any], *args: Any, gpu: str = DEFAULT_CARD, allocator: str | None = None
+    step: Callable[..., Any],
+    *args: Any,
+    gpu: str = DEFAULT_CARD,
+    allocator: str | None = None,
+    capacity: str | int | None = None,
 ) -> Simulation:
     """Run `step(*args)` on a pretended card and return what it would have needed there.
 
-    Nothing is computed on the pretended device: its tensors have shapes and no values. Raises
-    SimulationError where the step asks for something that only a real device could answer.
+    Nothing is computed on the pretended device: its tensors have shapes and no values. `allocator`
+    are settings as PYTORCH_CUDA_ALLOC_CONF has them; `capacity` is a size of memory other than the
+    card's. Raises SimulationError where the step asks for something that only a real device could
+    answer, and torch.OutOfMemoryError, as the card would, where there is no room.
     """
     from pytest_memreq.simulate.device import PretendedDevice  # imports torch
 
-    if allocator is not None:
-        raise MemreqError(
-            f"allocator={allocator!r}: settings of the allocator are not simulated yet; "
-            "leave it out"
-        )
-    device = PretendedDevice(find_card(gpu))
+    device = PretendedDevice(
+        find_card(gpu),
+        allocator or "",
+        None if capacity is None else parse_size(capacity),
+    )
     with device.active():
         device.prepare()
         device.start()

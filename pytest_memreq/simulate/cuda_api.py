@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -16,11 +16,7 @@ from pytest_memreq.errors import SimulationError
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.ledger import Ledger
 from pytest_memreq.simulate.replace import Replacement
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-DEVICE = torch.device("cuda", 0)
+from pytest_memreq.simulate.streams import Streams, stream_answers
 
 NOT_ANSWERED = """
     memory_summary memory_snapshot _snapshot _dump_snapshot _record_memory_history
@@ -53,10 +49,10 @@ def card_answers(card: Card) -> dict[str, Callable[..., Any]]:
     }
 
 
-def replacements(card: Card, ledger: Ledger) -> Iterator[Replacement]:
+def replacements(card: Card, ledger: Ledger, streams: Streams) -> Iterator[Replacement]:
     """Everything of `torch.cuda` and `torch.accelerator` that a pretended device answers."""
     figures = _figures(card, ledger)
-    cuda = {**card_answers(card), **figures, **_nothing_to_do(), **_streams()}
+    cuda = {**card_answers(card), **figures, **_nothing_to_do(), **stream_answers(streams)}
     for name, answer in cuda.items():
         yield from _where_present(torch.cuda, name, answer)
     for name, answer in figures.items():
@@ -68,8 +64,8 @@ def replacements(card: Card, ledger: Ledger) -> Iterator[Replacement]:
         "current_device_index": lambda: 0,
         "set_device_index": lambda device=None: None,
         "synchronize": lambda device=None: None,
-        "current_stream": lambda device=None: Stream(),
-        "set_stream": lambda stream: None,
+        "current_stream": cuda["current_stream"],
+        "set_stream": cuda["set_stream"],
         **figures,
     }
     for name, answer in accelerator.items():
@@ -106,11 +102,17 @@ def _figures(card: Card, ledger: Ledger) -> dict[str, Callable[..., Any]]:
         return ledger.peak_reserved_bytes
 
     def stats(device: object = None) -> dict[str, int]:
+        allocator = ledger.allocator
         return {
             "allocated_bytes.all.current": ledger.live_bytes,
             "allocated_bytes.all.peak": ledger.peak_bytes,
             "reserved_bytes.all.current": ledger.reserved_bytes,
             "reserved_bytes.all.peak": ledger.peak_reserved_bytes,
+            "active_bytes.all.current": allocator.active_bytes,
+            "requested_bytes.all.current": allocator.requested_bytes,
+            "inactive_split_bytes.all.current": allocator.inactive_split_bytes,
+            "num_alloc_retries": allocator.retries,
+            "num_ooms": allocator.failures,
         }
 
     def reset(device: object = None) -> None:
@@ -141,7 +143,7 @@ def _nothing_to_do() -> dict[str, Callable[..., Any]]:
 
     names = """
         _lazy_init init synchronize set_device set_rng_state set_rng_state_all manual_seed
-        manual_seed_all seed seed_all ipc_collect set_stream
+        manual_seed_all seed seed_all ipc_collect
     """
     return {
         **dict.fromkeys(names.split(), nothing),
@@ -150,86 +152,6 @@ def _nothing_to_do() -> dict[str, Callable[..., Any]]:
         "get_rng_state": state,
         "get_rng_state_all": lambda: [state()],
         "initial_seed": lambda: 0,
-    }
-
-
-class Context:
-    """Stands for `torch.cuda.device(...)` and `torch.cuda.stream(...)`."""
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        return None
-
-
-class Event:
-    """An event on a device where everything has already happened."""
-
-    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        pass
-
-    def record(self, stream: object = None) -> None:
-        """Nothing is under way."""
-
-    def wait(self, stream: object = None) -> None:
-        """Nothing to wait for."""
-
-    def synchronize(self) -> None:
-        """Nothing to wait for."""
-
-    def query(self) -> bool:
-        """Always done."""
-        return True
-
-    def elapsed_time(self, _end: Event) -> float:
-        """Milliseconds; nothing ran, so a token one."""
-        return 1.0
-
-
-class Stream(Context):
-    """The one stream that the pretended device has."""
-
-    device = DEVICE
-    stream_id = 0
-    cuda_stream = 0
-    priority = 0
-
-    def wait_stream(self, _other: object) -> None:
-        """Nothing to wait for."""
-
-    def wait_event(self, _event: object) -> None:
-        """Nothing to wait for."""
-
-    def record_event(self, event: Event | None = None) -> Event:
-        """An event that has already happened."""
-        return event or Event()
-
-    def synchronize(self) -> None:
-        """Nothing to wait for."""
-
-    def query(self) -> bool:
-        """Always done."""
-        return True
-
-    def is_capturing(self) -> bool:
-        """No graph is ever captured."""
-        return False
-
-
-def _streams() -> dict[str, Any]:
-    stream = Stream()
-    return {
-        "Stream": Stream,
-        "Event": Event,
-        "current_stream": lambda device=None: stream,
-        "default_stream": lambda device=None: stream,
-        "stream": Context,
-        "device": Context,
-        "device_of": Context,
     }
 
 

@@ -20,12 +20,14 @@ from pytest_memreq.errors import SimulationError
 from pytest_memreq.requirement import Peak
 from pytest_memreq.simulate import Simulation, autocast, composites, cuda_api, tensor_api
 from pytest_memreq.simulate.accumulation import owners_of_a_lone_gradient
+from pytest_memreq.simulate.allocator import parse_settings, tie_of
 from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.handlers import HANDLERS
 from pytest_memreq.simulate.ledger import Block, Ledger
 from pytest_memreq.simulate.replace import replaced
 from pytest_memreq.simulate.storages import Storages
+from pytest_memreq.simulate.streams import DEVICE, Streams
 from pytest_memreq.simulate.summary import (
     break_down,
     describe_place,
@@ -36,7 +38,7 @@ from pytest_memreq.simulate.summary import (
     thin_out,
 )
 from pytest_memreq.simulate.tracer import Tracer
-from pytest_memreq.simulate.workspaces import Workspaces
+from pytest_memreq.simulate.workspaces import Workspaces, torch_version
 
 _AUTOCAST_KEY = torch._C.DispatchKey.AutocastCUDA
 
@@ -49,12 +51,18 @@ _thread = threading.RLock()
 class PretendedDevice:
     """One pretended card; what is allocated on it stays between activations, as on a real one."""
 
-    device = cuda_api.DEVICE
+    device = DEVICE
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: Card, allocator: str = "", capacity_bytes: int | None = None) -> None:
         self.card = card
+        settings = parse_settings(
+            allocator,
+            tie=tie_of(torch_version()),
+            card_bytes=card.capacity_bytes if capacity_bytes is None else capacity_bytes,
+        )
         owners_of_a_lone_gradient()  # found out now, while no backward runs
-        self._ledger = Ledger()
+        self._ledger = Ledger(settings)
+        self._streams = Streams()
         self._storages = Storages(self._ledger)
         self._attribution = Attribution(self._ledger, self._storages)
         self._workspaces = Workspaces(card)
@@ -68,6 +76,7 @@ class PretendedDevice:
             self._composites,
             HANDLERS,
             card,
+            self._streams,
         )
         self._setup_events = 0
         self._start_event = 0
@@ -166,7 +175,8 @@ class PretendedDevice:
     @contextmanager
     def _installed(self) -> Iterator[None]:
         with ExitStack() as stack:
-            stack.enter_context(replaced(cuda_api.replacements(self.card, self._ledger)))
+            answers = cuda_api.replacements(self.card, self._ledger, self._streams)
+            stack.enter_context(replaced(answers))
             stack.enter_context(replaced(tensor_api.replacements(self._tracer)))
             stack.enter_context(self._kernels())
             stack.enter_context(_cuda_autocast_on_meta(self._casts))

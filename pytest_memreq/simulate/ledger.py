@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_memreq.simulate.allocator import Allocator, Chunk
+from pytest_memreq.simulate.allocator import Allocator, AllocatorSettings, Chunk
 
 PhaseKind = Literal["forward", "backward", "optimizer"]
 
@@ -26,7 +26,8 @@ class Phase:
 class Block:
     """One allocation. `category` is set once something is known to be, say, a parameter.
 
-    `block_bytes` is what `allocated` counts for it, known once it is allocated.
+    `block_bytes` is what `allocated` counts for it, known once it is allocated. A block that
+    `is_read_elsewhere` was handed to another stream than its own (Tensor.record_stream).
     """
 
     number: int
@@ -42,6 +43,8 @@ class Block:
     in_module: bool = False
     is_recorded: bool = False  # made while autograd was recording
     category: str | None = None
+    stream: int = 0
+    is_read_elsewhere: bool = False
     block_bytes: int = 0
     chunk: Chunk | None = None
 
@@ -53,8 +56,8 @@ class Ledger:
     was freed. `reserved` holds the bytes of all segments after each event.
     """
 
-    def __init__(self) -> None:
-        self._allocator = Allocator()
+    def __init__(self, settings: AllocatorSettings) -> None:
+        self.allocator = Allocator(settings)
         self.phase = Phase(kind="forward", number=0)
         self.live: dict[int, Block] = {}
         self.live_bytes = 0
@@ -65,7 +68,7 @@ class Ledger:
 
     def restart(self) -> None:
         """Forget all events, empty the cache; what is live now was held from before."""
-        self._allocator.empty_cache()
+        self.allocator.empty_cache()
         self.opening = tuple(self.live.values())
         self.blocks = dict(self.live)
         self.events: list[int] = []
@@ -76,7 +79,7 @@ class Ledger:
     @property
     def reserved_bytes(self) -> int:
         """What the segments hold, as torch.cuda.memory_reserved."""
-        return self._allocator.reserved_bytes
+        return self.allocator.reserved_bytes
 
     def enter(self, kind: PhaseKind) -> None:
         """Begin a phase unless it is the current one."""
@@ -89,9 +92,9 @@ class Ledger:
         return self._count
 
     def allocate(self, block: Block) -> None:
-        """Record that the block is live from now on."""
+        """Record that the block is live from now on; OutOfDeviceMemory if there is no room."""
         if block.requested_bytes:
-            block.chunk = self._allocator.allocate(block.requested_bytes)
+            block.chunk = self.allocator.allocate(block.requested_bytes, block.stream)
             block.block_bytes = block.chunk.size_bytes
         self.blocks[block.number] = self.live[block.number] = block
         self._note(block.number)
@@ -105,14 +108,14 @@ class Ledger:
             return
         block.died = self.phase
         if block.chunk is not None:
-            self._allocator.free(block.chunk)
+            self.allocator.free(block.chunk, is_read_elsewhere=block.is_read_elsewhere)
             block.chunk = None
         self._note(~block.number)
         self.live_bytes -= block.block_bytes
 
     def empty_cache(self) -> None:
         """What user code asks for by torch.cuda.empty_cache."""
-        self._allocator.empty_cache()
+        self.allocator.empty_cache()
 
     def reset_peak(self) -> None:
         """What user code asks for by torch.cuda.reset_peak_memory_stats."""

@@ -8,7 +8,10 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
+
+from pytest_memreq.simulate.storages import is_meta
 
 aten = torch.ops.aten
 
@@ -103,3 +106,14 @@ def describe(func: OpOverload) -> Operator:
 
 def _is_composite(func: OpOverload) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+
+
+def refuse_mixed(operator: Operator, tensors: list[Tensor]) -> None:
+    """Raise as CUDA would: a tensor of another device is refused unless it is a scalar."""
+    if operator.name.replace(".", "::") in MIXES_DEVICES:
+        return
+    if any(not is_meta(tensor) and tensor.dim() > 0 for tensor in tensors):
+        raise RuntimeError(
+            "Expected all tensors to be on the same device, but found at least two devices, "
+            f"cuda:0 and cpu! (when running {operator.name} on the pretended device)"
+        )

@@ -7,7 +7,10 @@ from dataclasses import replace
 from itertools import accumulate
 
 from pytest_memreq.requirement import WORDS, Breakdown, Site
+from pytest_memreq.simulate.allocator import OutOfDeviceMemory
+from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.ledger import Block, Ledger
+from pytest_memreq.units import format_size
 
 
 def peak_of(sizes: Sequence[int]) -> tuple[int, int]:
@@ -90,6 +93,19 @@ def describe_place(block: Block) -> str:
     module = f" of {block.module}" if block.module else ""
     source = f", {block.source}" if block.source else ""
     return f"{block.born.kind}{module}{source}"
+
+
+def describe_failure(block: Block, error: OutOfDeviceMemory, card: Card) -> str:
+    """What did not fit, where in the work, and what there was."""
+    wanted, allocated, reserved, capacity = map(
+        format_size,
+        (block.requested_bytes, error.allocated_bytes, error.reserved_bytes, error.card_bytes),
+    )
+    return (
+        f"CUDA out of memory (simulated): tried to allocate {wanted} for {block.operator} in "
+        f"{describe_place(block)}; {card.name} has {capacity}, {allocated} are allocated and "
+        f"{reserved} reserved"
+    )
 
 
 def thin_out(sizes: Sequence[int], most: int = 2000) -> tuple[tuple[int, int], ...]:

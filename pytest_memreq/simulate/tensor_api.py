@@ -16,9 +16,9 @@ from torch.nn import Parameter
 from torch.utils._device import DeviceContext, _device_constructors
 from torch.utils._pytree import tree_map_only
 
-from pytest_memreq.simulate.cuda_api import DEVICE
 from pytest_memreq.simulate.replace import Replacement
 from pytest_memreq.simulate.storages import is_meta
+from pytest_memreq.simulate.streams import DEVICE
 
 _Base = torch._C.TensorBase
 _META = torch.device("meta")
@@ -46,6 +46,9 @@ class Border(Protocol):
     def adopt(self, tensor: Tensor) -> Tensor:
         """The meta tensor given, from now on one of the pretended card."""
 
+    def record_stream(self, tensor: Tensor, stream: Any) -> None:
+        """Another stream reads the tensor."""
+
 
 def replacements(border: Border) -> Iterator[Replacement]:
     """Every attribute of Tensor, Generator and tensor makers that is answered anew."""
@@ -65,7 +68,7 @@ def replacements(border: Border) -> Iterator[Replacement]:
     yield Tensor, "data", property(_data.__get__, _data_setter(is_pretended))
     yield Tensor, "tolist", _tolist(is_pretended)
     yield Tensor, "numpy", _numpy(is_pretended)
-    yield Tensor, "record_stream", lambda tensor, _stream: None
+    yield Tensor, "record_stream", _recorder(border)
     yield Tensor, "pin_memory", lambda tensor, *_device: tensor
     yield Tensor, "is_pinned", lambda tensor, *_device: False
     yield Tensor, "__repr__", _repr(is_pretended, Tensor.__repr__)
@@ -78,6 +81,13 @@ def replacements(border: Border) -> Iterator[Replacement]:
     yield Tensor, "new_tensor", _maker(_Base.new_tensor, border)
     yield torch, "load", _loader(torch.load)
     yield DeviceContext, "__torch_function__", _device_context(constructors, makers)
+
+
+def _recorder(border: Border) -> Callable[[Tensor, Any], None]:
+    def record_stream(tensor: Tensor, stream: Any) -> None:
+        border.record_stream(tensor, stream)  # a bound method would not be given the tensor
+
+    return record_stream
 
 
 def _constructors() -> list[Callable[..., Tensor]]:

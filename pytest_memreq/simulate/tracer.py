@@ -17,13 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_memreq.errors import SimulationError
 from pytest_memreq.simulate.accumulation import would_be_in_place
+from pytest_memreq.simulate.allocator import OutOfDeviceMemory
 from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.composites import Kernel
 from pytest_memreq.simulate.kernel_memory import scratch_of
 from pytest_memreq.simulate.ledger import Block, Ledger
-from pytest_memreq.simulate.operators import MIXES_DEVICES, Operator, describe, results_on_device
+from pytest_memreq.simulate.operators import Operator, describe, refuse_mixed, results_on_device
 from pytest_memreq.simulate.storages import Storages, is_meta, storage_of, tensors_in
+from pytest_memreq.simulate.streams import Streams
+from pytest_memreq.simulate.summary import describe_failure
 from pytest_memreq.simulate.workspaces import Workspaces
 
 _CPU = torch.device("cpu")
@@ -50,6 +53,7 @@ class Tracer(TorchDispatchMode):
         composites: dict[str, Kernel],
         handlers: dict[str, Handler],
         card: Card,
+        streams: Streams,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.ledger = ledger
@@ -59,6 +63,7 @@ class Tracer(TorchDispatchMode):
         self.composites = composites
         self.handlers = handlers
         self.card = card
+        self.streams = streams
         self.pretended: list[str] = []
         self.notes: dict[str, None] = {}
         self.in_kernel = False
@@ -133,8 +138,18 @@ class Tracer(TorchDispatchMode):
             in_module=self.attribution.in_module,
             is_recorded=torch.is_grad_enabled(),
             category=category,
+            stream=self.streams.current,
         )
-        self.storages.add(tensor, block)
+        try:
+            self.storages.add(tensor, block)
+        except OutOfDeviceMemory as error:
+            raise torch.OutOfMemoryError(describe_failure(block, error, self.card)) from None
+
+    def record_stream(self, tensor: Tensor, stream: Any) -> None:
+        """Another stream reads the tensor: its memory is free again only when that is over."""
+        block = self.storages.block_of(tensor)
+        if block is not None and stream.stream_id != block.stream:
+            block.is_read_elsewhere = True
 
     def pretend(self, what: str) -> None:
         """Note that a made-up value was handed out, and to which line."""
@@ -163,7 +178,7 @@ class Tracer(TorchDispatchMode):
         pretended = [tensor for tensor in tensors if self.storages.is_pretended(tensor)]
         if not pretended:
             return self._run_elsewhere(func, tensors, args, kwargs)
-        _refuse_mixed(operator, tensors)
+        refuse_mixed(operator, tensors)
         in_place = operator.name == "aten.add" and would_be_in_place(args[0], frames_up=2)
         result = self._call(func, operator, args, kwargs)
         if in_place:
@@ -212,11 +227,11 @@ class Tracer(TorchDispatchMode):
             self.storages.forget(tensor)
 
     def _use_workspace(self) -> None:
-        size_bytes = self.workspaces.missing_bytes()
+        size_bytes = self.workspaces.missing_bytes(self.streams.current)
         if size_bytes is None:
             return
         workspace = self._take(size_bytes, "cublas workspace", "workspaces")
-        self.workspaces.hold(workspace)
+        self.workspaces.hold(workspace, self.streams.current)
 
     def _take(
         self, size_bytes: int, operator: str = "kernel scratch", category: str | None = None
@@ -276,14 +291,3 @@ def _shape_of(tensor: Tensor) -> Tensor:
 
 def _as_tuple(result: Any) -> Any:
     return result if isinstance(result, (tuple, list)) else (result,)
-
-
-def _refuse_mixed(operator: Operator, tensors: list[Tensor]) -> None:
-    # As CUDA would: a tensor of another device is refused unless it is a scalar.
-    if operator.name.replace(".", "::") in MIXES_DEVICES:
-        return
-    if any(not is_meta(tensor) and tensor.dim() > 0 for tensor in tensors):
-        raise RuntimeError(
-            "Expected all tensors to be on the same device, but found at least two devices, "
-            f"cuda:0 and cpu! (when running {operator.name} on the pretended device)"
-        )

@@ -26,28 +26,34 @@ def workspace_bytes(card: Card, torch_version: tuple[int, int]) -> int:
     return LARGE_BYTES if card.compute_capability[0] in LARGE_ON_MAJORS[since] else SMALL_BYTES
 
 
+def torch_version() -> tuple[int, int]:
+    """Major and minor version of the torch that is installed."""
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
 class Workspaces:
     """The workspaces that a pretended card holds, by the thread that would own the handle."""
 
     def __init__(self, card: Card) -> None:
-        major, minor = torch.__version__.split(".")[:2]
-        version = (int(major), int(minor))
+        version = torch_version()
         self._bytes = workspace_bytes(card, version)
         self._is_transient = version >= TRANSIENT_SINCE
-        self._held: dict[str, Tensor] = {}
+        self._held: dict[tuple[str, int], Tensor] = {}
 
     def clear(self) -> None:
         """What torch._C._cuda_clearCublasWorkspaces does."""
         self._held.clear()
 
-    def missing_bytes(self) -> int | None:
+    def missing_bytes(self, stream: int) -> int | None:
         """What a matrix product of this thread would allocate now; None if it is held already."""
-        return None if self._thread() in self._held else self._bytes
+        return None if (_thread(), stream) in self._held else self._bytes
 
-    def hold(self, workspace: Tensor) -> None:
+    def hold(self, workspace: Tensor, stream: int) -> None:
         """Keep what a product allocated, where this torch does."""
         if not self._is_transient:
-            self._held[self._thread()] = workspace
+            self._held[_thread(), stream] = workspace
 
-    def _thread(self) -> str:
-        return "backward" if torch._C._current_autograd_node() is not None else "forward"
+
+def _thread() -> str:
+    return "backward" if torch._C._current_autograd_node() is not None else "forward"
