@@ -1,9 +1,10 @@
-"""Sums of gradients that autograd makes in place on CUDA.
+"""What autograd does in place on CUDA, and never while a dispatch mode is active.
 
 Where several backward nodes lead into one, the engine adds their gradients up. It adds into the
 first if it alone holds that tensor and its storage (torch/csrc/autograd/input_buffer.cpp,
 `can_accumulate_inplace`), but never while a dispatch mode is active: then it allocates. This tells
-which of those sums would have been in place.
+which of those sums would have been in place. Some formulas of gradients likewise write into a fresh
+tensor (areAnyTensorSubclassLike in torch/csrc/autograd/FunctionsManual.cpp).
 """
 
 from __future__ import annotations
@@ -19,11 +20,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_memreq.simulate.storages import storage_of
 
+_ZEROS = ("aten.new_zeros", "aten.zeros")
+_COMPARED = ("aten.eq", "aten.ne", "aten.isnan")
+# Operators that formulas apply in place to what one of these has just made: gather_backward,
+# index_backward, value_selecting_reduction_backward, evenly_distribute_backward and
+# binary_cross_entropy_with_logits_backward.
+IN_PLACE_IN_FORMULAS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("aten.scatter", "aten.scatter_add", "aten.index_put"), _ZEROS),
+    **dict.fromkeys(("aten.logical_and", "aten.logical_or"), _COMPARED),
+    **dict.fromkeys(("aten.sub", "aten.mul"), ("aten.sigmoid",)),
+}
+
+
+def is_called_by_autograd(frames_up: int) -> bool:
+    """True if the frame that many above is the engine's: no Python of a user's is in between."""
+    return sys._getframe(frames_up + 1).f_code is _engine_run_backward.__code__
+
 
 def would_be_in_place(first: Tensor, frames_up: int) -> bool:
     """True if the engine, that many frames above, adds to a `first` that it alone holds."""
     return (
-        sys._getframe(frames_up + 1).f_code is _engine_run_backward.__code__
+        is_called_by_autograd(frames_up + 1)
         and not torch.is_grad_enabled()
         and owners(first) == owners_of_a_lone_gradient()
         and _is_dense(first)

@@ -29,6 +29,21 @@ class Card:
     multiprocessors: int
     source: str
 
+    @property
+    def threads_per_multiprocessor(self) -> int:
+        """As torch's property max_threads_per_multi_processor."""
+        return THREADS_PER_MULTIPROCESSOR.get(self.compute_capability, 2048)
+
+
+# CUDA C++ Programming Guide, technical specifications by compute capability; 2048 elsewhere.
+THREADS_PER_MULTIPROCESSOR = {
+    (7, 5): 1024,
+    (8, 6): 1536,
+    (8, 7): 1536,
+    (8, 9): 1536,
+    (12, 0): 1536,
+    (12, 1): 1536,
+}
 
 CARDS: dict[str, Card] = {
     card.name: card

@@ -39,6 +39,14 @@ GEMMS = frozenset(
 NOT_COUNTED = {
     "aten::convolution": "workspaces of convolutions (cuDNN) are not counted",
     "aten::convolution_backward": "workspaces of convolutions (cuDNN) are not counted",
+    **dict.fromkeys(
+        ("aten::_fft_r2c", "aten::_fft_c2r", "aten::_fft_c2c"),
+        "workspaces of Fourier transforms (cuFFT) are not counted",
+    ),
+    **dict.fromkeys(
+        ("aten::_embedding_bag_dense_backward", "aten::_embedding_bag_backward"),
+        "what embedding_bag's backward sorts is not counted",
+    ),
     "aten::_scaled_dot_product_cudnn_attention": "workspaces of attention (cuDNN) are not counted",
     "aten::_scaled_dot_product_cudnn_attention_backward": (
         "workspaces of attention (cuDNN) are not counted"

@@ -7,6 +7,7 @@ meta kernel, which yields shapes and no values; work on CPU tensors really runs.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import torch
@@ -16,12 +17,17 @@ from torch.nn import Buffer, Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_memreq.errors import SimulationError
-from pytest_memreq.simulate.accumulation import would_be_in_place
+from pytest_memreq.simulate.accumulation import (
+    IN_PLACE_IN_FORMULAS,
+    is_called_by_autograd,
+    would_be_in_place,
+)
 from pytest_memreq.simulate.allocator import OutOfDeviceMemory
 from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.composites import Kernel
-from pytest_memreq.simulate.kernel_memory import scratch_of
+from pytest_memreq.simulate.creation import create
+from pytest_memreq.simulate.kernels import NO_SCRATCH, RESULT, Call, has_rule, scratch_of
 from pytest_memreq.simulate.ledger import Block, Ledger
 from pytest_memreq.simulate.operators import Operator, describe, refuse_mixed, results_on_device
 from pytest_memreq.simulate.storages import Storages, is_meta, storage_of, tensors_in
@@ -117,9 +123,18 @@ class Tracer(TorchDispatchMode):
         return tensor
 
     def allocate(
-        self, tensor: Tensor, operator: str, *, is_input: bool = False, category: str | None = None
+        self,
+        tensor: Tensor,
+        operator: str,
+        *,
+        is_input: bool = False,
+        category: str | None = None,
+        size_bytes: int | None = None,
     ) -> None:
-        """The tensor's storage is new on the card, unless it is known or empty."""
+        """The tensor's storage is new on the card, unless it is known or empty.
+
+        `size_bytes` is its size there, where that is not the one on meta.
+        """
         if not is_meta(tensor) or self.storages.is_known(tensor):
             return
         place = self.attribution.place()
@@ -127,7 +142,7 @@ class Tracer(TorchDispatchMode):
             category = "gradients"
         block = Block(
             number=self.ledger.next_number(),
-            requested_bytes=storage_of(tensor).nbytes(),
+            requested_bytes=storage_of(tensor).nbytes() if size_bytes is None else size_bytes,
             operator=operator,
             module=place.module,
             source=place.source,
@@ -173,25 +188,37 @@ class Tracer(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         if operator.takes_device:
-            return self._create(func, operator, args, kwargs)
+            return create(self, func, operator, args, kwargs)
         tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         pretended = [tensor for tensor in tensors if self.storages.is_pretended(tensor)]
         if not pretended:
             return self._run_elsewhere(func, tensors, args, kwargs)
         refuse_mixed(operator, tensors)
-        in_place = operator.name == "aten.add" and would_be_in_place(args[0], frames_up=2)
+        in_place = self._would_be_in_place(operator.name, args[0] if args else None)
         result = self._call(func, operator, args, kwargs)
         if in_place:
             self.storages.hand_over(args[0], result)
-        if operator.makes_storage:
-            self._record(operator, args, _as_tuple(result))
+        left: list[Tensor] = []
+        if operator.makes_storage or has_rule(operator.name):
+            left = self.record(operator, args, kwargs, _as_tuple(result))
         elif operator.name == "aten.detach" and self.attribution.accumulates_gradient():
             self._mark_gradient(args[0])
         if operator.is_gemm:
             self._use_workspace()
+        for tensor in left:
+            self.storages.forget(tensor)
         if operator.not_counted:
             self.notes.setdefault(operator.not_counted)
         return result
+
+    def _would_be_in_place(self, name: str, first: Any) -> bool:
+        if name == "aten.add":
+            return would_be_in_place(first, frames_up=3)
+        made_by = IN_PLACE_IN_FORMULAS.get(name)
+        if made_by is None or not is_called_by_autograd(frames_up=3):
+            return False
+        block = self.storages.block_of(first)
+        return block is not None and block.operator in made_by
 
     def _run_elsewhere(
         self, func: OpOverload, tensors: list[Tensor], args: Any, kwargs: Any
@@ -214,17 +241,27 @@ class Tracer(TorchDispatchMode):
                 "(--memreq measure)"
             ) from error
 
-    def _record(self, operator: Operator, args: Any, results: Any) -> None:
+    def record(
+        self, operator: Operator, args: Any, kwargs: Any, results: Any, *, is_input: bool = False
+    ) -> list[Tensor]:
+        """Allocate the results, and what the kernel takes; what it has not freed is returned."""
         tensors = list(tensors_in(results_on_device(operator.name, results)))
-        scratch = scratch_of(operator.name, args, self.card)
-        before = len(tensors) if scratch is None else scratch.after
-        for tensor in tensors[:before]:
-            self.allocate(tensor, operator.name)
-        taken = [] if scratch is None else [self._take(size) for size in scratch.block_bytes]
-        for tensor in tensors[before:]:
-            self.allocate(tensor, operator.name)
-        for tensor in reversed(taken) if scratch and scratch.last_freed_first else taken:
-            self.storages.forget(tensor)
+        scratch = scratch_of(operator.name, Call(args, kwargs, tensors, self.card)) or NO_SCRATCH
+        waiting = iter(tensors)
+        taken: dict[int, Tensor] = {}
+        requests = count()
+        for event in (*scratch.events, *[RESULT] * len(tensors)):
+            if event is RESULT:
+                tensor = next(waiting, None)
+                if tensor is not None:
+                    self.allocate(
+                        tensor, operator.name, is_input=is_input, size_bytes=scratch.result_bytes
+                    )
+            elif event >= 0:
+                taken[next(requests)] = self._take(event)
+            else:
+                self.storages.forget(taken.pop(~event))
+        return list(taken.values())
 
     def _use_workspace(self) -> None:
         size_bytes = self.workspaces.missing_bytes(self.streams.current)
@@ -245,48 +282,9 @@ class Tracer(TorchDispatchMode):
         if block is not None and block.category is None:
             block.category = "gradients"
 
-    def _create(self, func: OpOverload, operator: Operator, args: Any, kwargs: Any) -> Any:
-        """Factories and copies: the device comes as an argument, or from the first tensor."""
-        like = next(tensors_in(args), None)
-        device = _requested_device(kwargs.get("device"), like)
-        if device.type not in ("cuda", "meta"):
-            return self._create_elsewhere(func, operator, like, args, kwargs)
-        kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
-        if like is not None and not is_meta(like):
-            args = (_shape_of(like), *args[1:])
-        result = func(*args, **{**kwargs, "device": _META})
-        # C++ asks for meta where CUDA's would ask for the card, by the options of a tensor at hand.
-        # What user code itself wants on meta does not come here: see `make_genuine`.
-        if like is not None and self._is_foreign(like):
-            self.storages.add_foreign(result)
-        else:
-            fresh = like is None or not is_meta(like)
-            self.allocate(result, operator.name, is_input=fresh)
-        return result
-
-    def _create_elsewhere(
-        self, func: OpOverload, operator: Operator, like: Tensor | None, args: Any, kwargs: Any
-    ) -> Any:
-        kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
-        if like is None or not is_meta(like) or self._is_foreign(like):
-            return func(*args, **kwargs)
-        if operator.name == "aten._to_copy":
-            self.pretend("values copied to the CPU")
-        shape = func(*args, **{**kwargs, "device": _META})
-        return torch.zeros_like(shape, device=_CPU)
-
-    def _is_foreign(self, tensor: Tensor) -> bool:
+    def is_foreign(self, tensor: Tensor) -> bool:
+        """True for a tensor that user code itself wants on meta."""
         return is_meta(tensor) and not self.storages.is_pretended(tensor)
-
-
-def _requested_device(given: Any, like: Tensor | None) -> torch.device:
-    if given is not None:
-        return torch.device(given)
-    return _META if like is not None and is_meta(like) else _CPU
-
-
-def _shape_of(tensor: Tensor) -> Tensor:
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_META)
 
 
 def _as_tuple(result: Any) -> Any:

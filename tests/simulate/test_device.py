@@ -210,8 +210,9 @@ def test_breakdown_names_what_is_live_at_the_peak():
 def test_sites_name_module_source_shape_and_dtype():
     def step():
         model = nn.Sequential(nn.Linear(1024, 4096), nn.ReLU(), nn.Linear(4096, 64)).cuda()
-        model(torch.randn(2048, 1024, device="cuda")).square().mean().backward()
+        kept.append(model(torch.randn(2048, 1024, device="cuda")))
 
+    kept = []
     sites = {(site.category, site.module): site for site in simulate(step).sites}
     activation = sites["activations", "1"]
     assert activation.shape == (2048, 4096)

@@ -1,0 +1,64 @@
+"""Temporary storage of CUB's device-wide algorithms, which torch asks the allocator for.
+
+DispatchRadixSort, DispatchScan and DispatchSelect of CUB (cub/device/dispatch/), with the policies
+of capability 9.0; found from what the CUDA build of torch 2.13 asked for over a range of sizes.
+Every part is aligned to 256 bytes, and 255 are added to align the whole.
+"""
+
+from __future__ import annotations
+
+ALIGNMENT = 256
+DIGITS = 256  # of a pass, which sorts by 8 bits
+LOOKBACK_BYTES = DIGITS * 4  # of a tile
+BIN_BYTES = DIGITS * 8  # of a pass
+# Items that a block sorts at once, by the bytes of a key and of its value.
+TILE_ITEMS = {(8, 8): 4608, (4, 8): 5376, (2, 8): 5632, (8, 0): 5760}
+USUAL_TILE_ITEMS = 5376
+SINGLE_TILE_ITEMS = {8: 256 * 9, 4: 256 * 19}  # by the larger of key and value
+SCAN_TILE_ITEMS = 1920
+SELECT_TILE_ITEMS = 4864
+PADDING_TILES = 32
+
+
+def aligned(*sizes: int) -> int:
+    """Bytes of parts that are each aligned, and of the alignment of the whole."""
+    return sum(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes) + ALIGNMENT - 1
+
+
+def radix_sort(items: int, key_bytes: int, value_bytes: int, bits: int) -> int:
+    """Bytes to sort keys of so many significant bits, with their values."""
+    largest = max(key_bytes, value_bytes)
+    if items <= SINGLE_TILE_ITEMS.get(largest, SINGLE_TILE_ITEMS[4]):
+        return 1
+    tile_items = TILE_ITEMS.get((key_bytes, value_bytes), USUAL_TILE_ITEMS)
+    passes = -(-bits // 8)
+    parts = [-(-items // tile_items) * LOOKBACK_BYTES, passes * BIN_BYTES, 4 * passes]
+    if passes > 1:  # a second buffer to sort to and fro
+        parts += [items * key_bytes, items * value_bytes]
+    return aligned(*parts)
+
+
+def segmented_sort(items: int, key_bytes: int, value_bytes: int) -> int:
+    """Bytes to sort every segment by itself: second buffers."""
+    return aligned(items * key_bytes, items * value_bytes)
+
+
+def scan(items: int, state_bytes: int = 8, tile_items: int = SCAN_TILE_ITEMS) -> int:
+    """Bytes of a prefix sum: a state of each tile."""
+    tiles = -(-items // tile_items) + PADDING_TILES
+    return aligned(tiles * state_bytes, 1)
+
+
+def long_scan(items: int) -> int:
+    """Bytes of a prefix sum of 64-bit numbers."""
+    return scan(items, state_bytes=16, tile_items=SCAN_TILE_ITEMS // 2)
+
+
+def select(items: int) -> int:
+    """Bytes to find where one number follows another: unique and by key, with 64-bit counts."""
+    return scan(items, state_bytes=16, tile_items=SELECT_TILE_ITEMS)
+
+
+def bits_of(number: int) -> int:
+    """Significant bits: at::cuda::cub::get_num_bits."""
+    return max(number, 1).bit_length()

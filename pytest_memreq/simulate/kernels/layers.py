@@ -1,0 +1,227 @@
+"""Kernels of layers, losses and products: copies that they make first, and sums of groups.
+
+Autograd hands on expanded gradients of no memory (the gradient of a sum, for one); most kernels
+want them contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pytest_memreq.simulate.kernels.call import (
+    RESULT,
+    Call,
+    Rule,
+    Scratch,
+    after_results,
+    copies,
+    joined,
+    nested,
+)
+from pytest_memreq.simulate.kernels.reductions import dimensions_of, partials
+
+FLOAT_BYTES = 4
+
+
+def contiguous(*positions: int) -> Rule:
+    """A rule for a kernel that makes the arguments at these positions contiguous."""
+
+    def rule(call: Call) -> Scratch | None:
+        tensors = [call.args[at] for at in positions if isinstance(call.args[at], Tensor)]
+        return after_results(call, *nested(*copies(*tensors)))
+
+    return rule
+
+
+def product(*positions: int) -> Rule:
+    """A rule for a product of matrices: cuBLAS walks along rows or columns, or wants a copy.
+
+    prepare_matrix_for_cublas in aten/src/ATen/native/cuda/Blas.cpp. The copies are there when the
+    workspace is allocated.
+    """
+
+    def rule(call: Call) -> Scratch | None:
+        matrices = (call.args[at] for at in positions)
+        unfit = [matrix for matrix in matrices if not _suits(matrix)]
+        sizes = (matrix.numel() * matrix.element_size() for matrix in unfit)
+        return after_results(call, *sizes)
+
+    return rule
+
+
+def _suits(matrix: Tensor) -> bool:
+    rows, columns = matrix.shape[-2:]
+    down, across = matrix.stride()[-2:]
+    return (down == 1 and across >= max(1, rows)) or (across == 1 and down >= max(1, columns))
+
+
+SUMS = (torch.int8, torch.int16, torch.int32, torch.uint8, torch.bool)
+
+
+def reduction(dims_at: int | None, dims_name: str = "dim", *, accumulator: str) -> Rule:
+    """A rule for a reduction over the dimensions at a position, over all if it is None."""
+
+    def rule(call: Call) -> Scratch | None:
+        tensor = call.args[0]
+        if tensor.numel() < 2:
+            return None
+        given = None if dims_at is None else call.argument(dims_at, dims_name)
+        dims = () if given is None else (given,) if isinstance(given, int) else tuple(given)
+        return after_results(call, *reduced(call, tensor, dims, accumulator))
+
+    return rule
+
+
+def reduced(call: Call, tensor: Tensor, dims: Sequence[int], accumulator: str) -> tuple[int, ...]:
+    """Events of a reduction: a copy in the type of the result, partial results, semaphores."""
+    dtype = call.kwargs.get("dtype") or tensor.dtype
+    if accumulator == "sum" and dtype in SUMS:
+        dtype = torch.int64
+    copied: tuple[int, ...] = ()
+    strides = tensor.stride()
+    is_widened_inside = tensor.dtype.is_floating_point and dtype is torch.float32
+    if dtype is not tensor.dtype and not is_widened_inside:
+        copied = (tensor.numel() * dtype.itemsize,)
+        strides = torch.empty_like(tensor, device="meta").stride()
+        element_bytes = dtype.itemsize
+    else:
+        element_bytes = tensor.element_size()
+    found = partials(
+        dimensions_of(tensor.shape, strides, dims),
+        ACCUMULATORS[accumulator](element_bytes),
+        call.card,
+    )
+    return nested(*copied, *(found or ()))
+
+
+def _single_or_double(element_bytes: int) -> int:
+    return max(element_bytes, FLOAT_BYTES)
+
+
+# Bytes of what a thread adds up in, by those of an element.
+ACCUMULATORS: dict[str, Callable[[int], int]] = {
+    "sum": _single_or_double,
+    "norm": _single_or_double,
+    "same": lambda element_bytes: element_bytes,
+    "truth": lambda _: 1,
+    "with index": lambda _: 16,
+    "welford": lambda element_bytes: 4 * _single_or_double(element_bytes),
+}
+
+
+def extreme(call: Call) -> Scratch | None:
+    """max and min: of a dimension with the index, of all without."""
+    if len(call.args) > 1 and isinstance(call.args[1], int):
+        return reduction(1, accumulator="with index")(call)
+    if len(call.args) > 1:
+        return None  # of two tensors, element by element
+    tensor = call.args[0]
+    if tensor.numel() < 2:
+        return None
+    parts = reduced(call, tensor.contiguous(), (), "same")
+    return after_results(call, *joined(copies(tensor), parts))
+
+
+def loss_in_its_result(call: Call) -> Scratch | None:
+    """A loss made element by element, then summed into a result that was made as large as they.
+
+    The structured losses of aten/src/ATen/native/BinaryOps.cpp.
+    """
+    held, parts = _summed_loss(call)
+    if held is None:
+        return None
+    return Scratch((RESULT, *joined((held,), parts), ~0), result_bytes=held)
+
+
+def loss_beside_its_result(call: Call) -> Scratch | None:
+    """A loss made element by element, then summed (huber_loss in aten/src/ATen/native/Loss.cpp)."""
+    held, parts = _summed_loss(call)
+    if held is None:
+        return None
+    return Scratch((held, RESULT, *joined((0,), parts)[1:], ~0))
+
+
+def loss_with_logits(call: Call) -> Scratch | None:
+    """Logarithms and the loss of every element (binary_cross_entropy_with_logits in Loss.cpp)."""
+    if call.argument(4, "reduction", 1) == 0:
+        return None
+    tensor = call.args[0]
+    held = tensor.numel() * tensor.element_size()
+    parts = joined((0, 0), reduced(call, tensor, (), "sum"))[2:]
+    return Scratch((held, held, RESULT, *parts, ~0, ~1))
+
+
+def _summed_loss(call: Call) -> tuple[int | None, tuple[int, ...]]:
+    """Bytes of the loss of every element, and what its sum takes; None if it is not summed."""
+    tensor, other = call.args[:2]
+    if call.argument(2, "reduction", 1) == 0:
+        return None, ()
+    shape = torch.broadcast_shapes(tensor.shape, other.shape)
+    each: Tensor = torch.empty(shape, dtype=tensor.dtype, device="meta")
+    return each.numel() * each.element_size(), reduced(call, each, (), "sum")
+
+
+def group_norm(call: Call) -> Scratch | None:
+    """A factor and a shift for each channel (aten/src/ATen/native/cuda/group_norm_kernel.cu)."""
+    if call.args[1] is None and call.args[2] is None:
+        return None
+    rows = call.args[0].shape[0] * call.args[0].shape[1] * FLOAT_BYTES
+    return after_results(call, *nested(rows, rows))
+
+
+def group_norm_backward(call: Call) -> Scratch | None:
+    """Sums of each channel and of each group, factors where there are weights (the same file)."""
+    grad, tensor, _, _, weight, batch, channels, _, groups = call.args[:9]
+    rows, sums = batch * channels * FLOAT_BYTES, batch * groups * FLOAT_BYTES
+    factors = () if weight is None else (rows,)
+    held = (rows, rows, sums, sums, *factors)
+    return after_results(call, *joined(copies(grad, tensor), nested(*held)))
+
+
+RULES: dict[str, Rule] = {
+    "aten.native_group_norm": group_norm,
+    "aten.native_group_norm_backward": group_norm_backward,
+    "aten.mse_loss": loss_in_its_result,
+    "aten.smooth_l1_loss": loss_in_its_result,
+    "aten.binary_cross_entropy_with_logits": loss_with_logits,
+    "aten.huber_loss": loss_beside_its_result,
+    "aten.max": extreme,
+    "aten.min": extreme,
+    "aten.mm": product(0, 1),
+    "aten.bmm": product(0, 1),
+    "aten.addmm": product(1, 2),
+    "aten.baddbmm": product(1, 2),
+    **{
+        f"aten.{name}": contiguous(0)
+        for name in (
+            "_softmax",
+            "_log_softmax",
+            "_adaptive_avg_pool2d_backward",
+            "avg_pool2d_backward",
+            "max_pool2d_with_indices_backward",
+            *(f"reflection_pad{dims}d_backward" for dims in "123"),
+            *(f"replication_pad{dims}d_backward" for dims in "123"),
+            *(
+                f"upsample_{kind}_backward"
+                for kind in ("nearest2d", "bilinear2d", "bicubic2d", "trilinear3d", "linear1d")
+            ),
+        )
+    },
+    **dict.fromkeys(
+        ("aten._softmax_backward_data", "aten._log_softmax_backward_data"), contiguous(0, 1)
+    ),
+    **dict.fromkeys(("aten.sum", "aten.nansum"), reduction(1, accumulator="sum")),
+    "aten.mean": reduction(1, accumulator="norm"),
+    "aten.prod": reduction(1, accumulator="sum"),
+    "aten.linalg_vector_norm": reduction(2, accumulator="norm"),
+    **dict.fromkeys(("aten.amax", "aten.amin"), reduction(1, accumulator="same")),
+    **dict.fromkeys(("aten.any", "aten.all"), reduction(1, accumulator="truth")),
+    **dict.fromkeys(("aten.argmax", "aten.argmin"), reduction(1, accumulator="with index")),
+    **dict.fromkeys(
+        ("aten.var", "aten.std", "aten.var_mean", "aten.std_mean"),
+        reduction(1, accumulator="welford"),
+    ),
+}
