@@ -45,7 +45,7 @@ def simulate(
     )
     with device.active():
         device.prepare()
-        device.start()
+        device.start(is_prepared_now=True)
         step(*args)
         return device.finding()
 

@@ -18,7 +18,11 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Facts about one operator: `makes_storage` is False for views and in-place operators."""
+    """Facts about one operator: `makes_storage` is False for views and in-place operators.
+
+    An operator `depends_on_shapes` if it makes fresh tensors, or `changes_first`, its first
+    argument, and does nothing else.
+    """
 
     name: str
     makes_storage: bool
@@ -26,6 +30,9 @@ class Operator:
     is_composite: bool
     is_gemm: bool
     not_counted: str | None
+    changes_first: bool
+    depends_on_shapes: bool
+    is_foreach: bool
 
 
 # Operators that cuBLAS runs, each with a workspace of its own handle and stream:
@@ -102,6 +109,8 @@ def describe(func: OpOverload) -> Operator:
     """The facts about an overload, from its schema and the tables above."""
     schema = func._schema
     fresh = [r for r in schema.returns if r.alias_info is None and "Tensor" in str(r.type)]
+    is_fresh = bool(fresh) and len(fresh) == len(schema.returns) and not schema.is_mutable
+    changes_first = _changes_first(func)
     return Operator(
         name=schema.name.replace("::", "."),
         makes_storage=bool(fresh),
@@ -109,7 +118,20 @@ def describe(func: OpOverload) -> Operator:
         is_composite=_is_composite(func),
         is_gemm=schema.name in GEMMS,
         not_counted=NOT_COUNTED.get(schema.name),
+        changes_first=changes_first,
+        depends_on_shapes=is_fresh or changes_first,
+        is_foreach=schema.name.startswith("aten::_foreach_"),
     )
+
+
+def _changes_first(func: OpOverload) -> bool:
+    schema = func._schema
+    changed = [at for at, given in enumerate(schema.arguments) if _is_written(given)]
+    return schema.name.endswith("_") and changed == [0] and len(schema.returns) <= 1
+
+
+def _is_written(argument: Any) -> bool:
+    return argument.alias_info is not None and argument.alias_info.is_write
 
 
 def _is_composite(func: OpOverload) -> bool:

@@ -30,6 +30,7 @@ from pytest_memreq.simulate.creation import create
 from pytest_memreq.simulate.kernels import NO_SCRATCH, RESULT, Call, has_rule, scratch_of
 from pytest_memreq.simulate.ledger import Block, Ledger
 from pytest_memreq.simulate.operators import Operator, describe, refuse_mixed, results_on_device
+from pytest_memreq.simulate.shapes import Shapes
 from pytest_memreq.simulate.storages import Storages, is_meta, storage_of, tensors_in
 from pytest_memreq.simulate.streams import Streams
 from pytest_memreq.simulate.summary import describe_failure
@@ -69,6 +70,7 @@ class Tracer(TorchDispatchMode):
         self.composites = composites
         self.handlers = handlers
         self.card = card
+        self._shapes = Shapes()
         self.streams = streams
         self.pretended: list[str] = []
         self.notes: dict[str, None] = {}
@@ -232,7 +234,7 @@ class Tracer(TorchDispatchMode):
 
     def _call(self, func: OpOverload, operator: Operator, args: Any, kwargs: Any) -> Any:
         try:
-            return func(*args, **kwargs)
+            return self._shapes.call(func, operator, args, kwargs)
         except NotImplementedError as error:
             source = self.attribution.place().source or "an unknown line"
             raise SimulationError(
