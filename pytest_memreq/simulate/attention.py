@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from pytest_memreq.simulate.cards import Card
+from pytest_memreq.simulate.versions import torch_version
 
 aten = torch.ops.aten
 Kernel = Literal["cudnn", "flash", "efficient", "math"]
 HALF = (torch.float16, torch.bfloat16)
-EFFICIENT_ALIGNMENT = 16
+EFFICIENT_ALIGNMENT = 8
+FUSED_SINCE = (2, 15)  # without a batch, and efficient attention with grouped queries
 
 
 def choose_kernel(
@@ -49,15 +51,15 @@ def attend(
     dropout: float,
     is_causal: bool,
     scale: float | None,
-    enable_gqa: bool,
 ) -> Tensor:
     """`scaled_dot_product_attention` by the kernel that the card would choose."""
+    if query.dim() == 3 and torch_version() >= FUSED_SINCE:
+        q, k, v = (tensor.unsqueeze(0) for tensor in (query, key, value))
+        more = mask.unsqueeze(0) if mask is not None and mask.dim() == 3 else mask
+        return attend(card, q, k, v, more, dropout, is_causal, scale).squeeze(0)
     kernel = choose_kernel(query, key, value, mask, card)
     if kernel == "math":
-        result: Tensor = aten._scaled_dot_product_attention_math(
-            query, key, value, mask, dropout, is_causal, None, scale=scale, enable_gqa=enable_gqa
-        )[0]
-        return result
+        return _by_hand(query, key, value, mask, dropout, is_causal, scale)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if kernel == "flash":
         return _flash(query, key, value, dropout, is_causal, scale)
@@ -75,8 +77,7 @@ def attend(
 def _prefers_cudnn(card: Card) -> bool:
     # check_prefer_cudnn_attention: compute capability 9.0 and 10.0 with cuDNN above 9.15, which
     # the wheels have from torch 2.13 on (2.13.0 requires cuDNN 9.20).
-    new = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 13)
-    return new and card.compute_capability in ((9, 0), (10, 0))
+    return torch_version() >= (2, 13) and card.compute_capability in ((9, 0), (10, 0))
 
 
 def _admits_cudnn(query: Tensor, value: Tensor, card: Card) -> bool:
@@ -112,7 +113,7 @@ def _admits_efficient(query: Tensor, key: Tensor, mask: Tensor | None, card: Car
     return (
         torch._C._get_mem_efficient_sdp_enabled()
         and query.dtype in dtypes
-        and query.shape[1] == key.shape[1]  # torch 2.13 has no grouped queries here
+        and (query.shape[1] == key.shape[1] or torch_version() >= FUSED_SINCE)
         and (mask is None or mask.dtype in (query.dtype, torch.bool))
     )
 
@@ -131,17 +132,59 @@ def _flash(
     return out[..., :size] if padding else out
 
 
+def _by_hand(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    is_causal: bool,
+    scale: float | None,
+) -> Tensor:
+    # _scaled_dot_product_attention_math of attention.cpp. Torch's own would add the mask to meta
+    # tensors out of place.
+    dtype = query.dtype
+    if mask is not None and mask.dtype is torch.bool:
+        mask = _added(mask, dtype)
+    if dtype in HALF and not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed():
+        query, key, value = (tensor.float() for tensor in (query, key, value))
+    root = math.sqrt(query.shape[-1] ** -0.5 if scale is None else scale)
+    scaled = query * root
+    if is_causal:
+        size = (query.shape[-2], key.shape[-2])
+        mask = _added(torch.ones(size, dtype=torch.bool, device=query.device).tril(), query.dtype)
+    if query.dim() > 2 and query.shape[-3] != key.shape[-3]:
+        key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
+    weights = scaled @ (key.transpose(-2, -1) * root)
+    if mask is not None:
+        weights.add_(mask)
+    weights = aten._safe_softmax(weights, -1)
+    if dropout:
+        weights = torch.dropout(weights, dropout, True)
+    # A second result of torch's, made before the product and dropped after it.
+    as_given = weights.to(dtype)  # noqa: F841
+    mixed = weights @ value
+    result = mixed.to(dtype)
+    del mixed
+    return result
+
+
+def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to scores (convert_boolean_attn_mask of attention.cpp)."""
+    return torch.where(
+        mask,
+        torch.zeros((), dtype=dtype, device=mask.device),
+        torch.full((), -math.inf, dtype=dtype, device=mask.device),
+    )
+
+
 def _as_bias(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
-    # convert_boolean_attn_mask and preprocess_mask of attention.cpp.
+    # preprocess_mask of attention.cpp.
     if mask is None:
         return None
     if mask.dtype is torch.bool:
-        mask = torch.where(
-            mask,
-            torch.zeros((), dtype=query.dtype, device=mask.device),
-            torch.full((), -math.inf, dtype=query.dtype, device=mask.device),
-        )
+        mask = _added(mask, query.dtype)
     size = mask.shape[-1]
-    if size % EFFICIENT_ALIGNMENT:
+    if mask.stride(-2) % EFFICIENT_ALIGNMENT or mask.stride(-1) != 1:
         mask = functional.pad(mask, (0, -size % EFFICIENT_ALIGNMENT))[..., :size]
     return mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])

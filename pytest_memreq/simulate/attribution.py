@@ -20,13 +20,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Module, Parameter, RNNBase
 from torch.nn.modules import module as module_hooks
 from torch.optim import Optimizer
 from torch.optim import optimizer as optimizer_hooks
 
 from pytest_memreq.simulate.ledger import Block, Ledger, PhaseKind
 from pytest_memreq.simulate.storages import Storages
+
+RECURRENT = (
+    "recurrent layers are simulated as products; cuDNN, if it runs them, allocates otherwise"
+)
 
 _current_node = torch._C._current_autograd_node
 _sequence_number = torch._C._autograd._get_sequence_nr
@@ -48,8 +52,9 @@ class Place:
 class Attribution:
     """Follows modules, optimizers and autograd while active, and marks what they hold."""
 
-    def __init__(self, ledger: Ledger, storages: Storages) -> None:
+    def __init__(self, ledger: Ledger, storages: Storages, notes: dict[str, None]) -> None:
         self._ledger = ledger
+        self._notes = notes
         self._storages = storages
         self._stack: list[str] = []
         self._optimizers = 0
@@ -123,6 +128,8 @@ class Attribution:
             name = f"{self._stack[-1]}.{type(module).__name__}" if self._stack else "?"
             self._names[module] = name
         self._stack.append(name)
+        if isinstance(module, RNNBase):
+            self._notes.setdefault(RECURRENT)
 
     def _enter_root(self, module: Module) -> None:
         if module not in self._roots:

@@ -8,6 +8,7 @@ the same table.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
+from pytest_memreq.simulate import fused
 from pytest_memreq.simulate.attention import attend
 from pytest_memreq.simulate.cards import Card
 
@@ -37,11 +39,19 @@ def kernels_for(card: Card) -> dict[str, Kernel]:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        return attend(card, query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+        return attend(card, query, key, value, attn_mask, dropout_p, is_causal, scale)
 
     kernels: dict[str, Kernel] = {
         "scaled_dot_product_attention": attention,
         "dropout": _dropout,
+        "mish_backward": _mish_backward,
+        "one_hot": _one_hot,
+        "ctc_loss.IntList": _sequence_loss,
+        "ctc_loss.Tensor": _sequence_loss,
+        "gru_cell": fused.gru_cell,
+        "lstm_cell": fused.lstm_cell,
+        "_transformer_encoder_layer_fwd": fused.encoder_layer,
+        "_native_multi_head_attention": fused.multi_head_attention,
         "linear": _linear,
         "softmax.int": _softmax(aten._softmax),
         "log_softmax.int": _softmax(aten._log_softmax),
@@ -73,13 +83,52 @@ def _dropout(tensor: Tensor, p: float, train: bool) -> Tensor:
     return result
 
 
+def _mish_backward(grad: Tensor, tensor: Tensor) -> Tensor:
+    # aten/src/ATen/native/Activation.cpp: CUDA has a kernel, other devices a formula of operators.
+    return grad * tensor
+
+
+def _one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    # aten/src/ATen/native/Onehot.cpp: on CUDA ones are scattered, on meta tensors compared.
+    if num_classes < 0:
+        num_classes = int(tensor.max().item()) + 1
+    result = torch.zeros(*tensor.shape, num_classes, dtype=torch.int64, device=tensor.device)
+    return result.scatter_(-1, tensor.unsqueeze(-1), 1)
+
+
+def _sequence_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    reduction: int = 1,
+    zero_infinity: bool = False,
+) -> Tensor:
+    # ctc_loss of aten/src/ATen/native/LossCTC.cpp takes lengths on the CPU for numbers, and gives
+    # meta tensors another way. Of cuDNN's kernel, for blank 0 and short targets, nothing is known.
+    lengths = [list(map(int, given)) for given in (input_lengths, target_lengths)]
+    loss: Tensor = aten._ctc_loss(log_probs, targets, *lengths, blank, zero_infinity)[0]
+    if zero_infinity:
+        loss = torch.where(loss == math.inf, torch.zeros_like(loss), loss)
+    if reduction == 1:
+        divisors = torch.tensor(lengths[1], dtype=loss.dtype, device=log_probs.device)
+        return (loss / divisors.clamp_min(1)).mean()
+    return loss.sum() if reduction == 2 else loss
+
+
 def _linear(tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     # aten/src/ATen/native/Linear.cpp: what addmm cannot take is a product, and the bias is added
     # in place; on meta tensors, for which is_tensor_subclass_like holds, out of place.
-    takes_addmm = tensor.dim() == 2 or (tensor.dim() == 3 and tensor.is_contiguous())
-    if bias is None or takes_addmm:
+    takes_addmm = tensor.dim() == 2 or (tensor.dim() > 2 and tensor.is_contiguous())
+    if bias is None:
         result: Tensor = _DEFAULT_LINEAR(tensor, weight, bias)
         return result
+    if takes_addmm:
+        if tensor.dim() == 2:
+            return torch.addmm(bias, tensor, weight.t())
+        flat = tensor.view(-1, tensor.shape[-1])
+        return torch.addmm(bias, flat, weight.t()).view(*tensor.shape[:-1], weight.shape[0])
     return torch.matmul(tensor, weight.t()).add_(bias)
 
 
@@ -101,16 +150,25 @@ class _FusedRmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, weight: Tensor | None, dims: int) -> Tensor:
-        result = torch.empty_like(tensor)
+        whole = tensor.contiguous()
+        result = torch.empty_like(whole)
         rows = (*tensor.shape[: tensor.dim() - dims], *([1] * dims))
         rstd = torch.empty(rows, dtype=torch.float32, device=tensor.device)
+        del whole
         ctx.save_for_backward(tensor, weight, rstd)
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         tensor, weight, _ = ctx.saved_tensors
-        return torch.empty_like(tensor), None if weight is None else torch.empty_like(weight), None
+        whole = tensor.contiguous()
+        made = [
+            torch.empty_like(like) if is_needed else None
+            for like, is_needed in zip((whole, weight), ctx.needs_input_grad, strict=False)
+        ]
+        rows = grads[0].contiguous()
+        del rows, whole
+        return made[0], made[1], None  # type: ignore[return-value]  # the first is a tensor
 
 
 def _rms_norm(

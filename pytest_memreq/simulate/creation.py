@@ -30,7 +30,7 @@ def create(tracer: Tracer, func: OpOverload, operator: Operator, args: Any, kwar
     result = func(*args, **{**kwargs, "device": _META})
     # C++ asks for meta where CUDA's would ask for the card, by the options of a tensor at hand.
     # What user code itself wants on meta does not come here: see `make_genuine`.
-    if like is not None and tracer.is_foreign(like):
+    if device.type == "meta" and like is not None and tracer.is_foreign(like):
         tracer.storages.add_foreign(result)
     else:
         fresh = like is None or not is_meta(like)

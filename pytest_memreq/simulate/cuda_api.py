@@ -17,6 +17,9 @@ from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.ledger import Ledger
 from pytest_memreq.simulate.replace import Replacement
 from pytest_memreq.simulate.streams import Streams, stream_answers
+from pytest_memreq.simulate.workspaces import Workspaces
+
+CUDNN_VERSION = 92000  # of torch 2.13's wheels
 
 NOT_ANSWERED = """
     memory_summary memory_snapshot _snapshot _dump_snapshot _record_memory_history
@@ -49,7 +52,9 @@ def card_answers(card: Card) -> dict[str, Callable[..., Any]]:
     }
 
 
-def replacements(card: Card, ledger: Ledger, streams: Streams) -> Iterator[Replacement]:
+def replacements(
+    card: Card, ledger: Ledger, streams: Streams, workspaces: Workspaces
+) -> Iterator[Replacement]:
     """Everything of `torch.cuda` and `torch.accelerator` that a pretended device answers."""
     figures = _figures(card, ledger)
     cuda = {**card_answers(card), **figures, **_nothing_to_do(), **stream_answers(streams)}
@@ -74,8 +79,12 @@ def replacements(card: Card, ledger: Ledger, streams: Streams) -> Iterator[Repla
     for name in NOT_ANSWERED.split():
         yield from _where_present(torch.cuda, name, _refusal(f"torch.cuda.{name}()"))
         yield from _where_present(torch.cuda.memory, name, _refusal(f"torch.cuda.{name}()"))
+    yield torch.backends.cudnn, "is_available", lambda: True
+    yield torch.backends.cudnn, "is_acceptable", lambda tensor: bool(tensor.is_cuda)
+    yield torch.backends.cudnn, "version", lambda: CUDNN_VERSION
     # DataParallel on one card; a build without CUDA lacks it.
     yield torch._C, "_scatter", lambda tensor, *_rest: (tensor,)
+    yield torch._C, "_cuda_clearCublasWorkspaces", workspaces.clear
 
 
 def _refusal(call: str) -> Callable[..., Any]:

@@ -38,7 +38,8 @@ from pytest_memreq.simulate.summary import (
     thin_out,
 )
 from pytest_memreq.simulate.tracer import Tracer
-from pytest_memreq.simulate.workspaces import Workspaces, torch_version
+from pytest_memreq.simulate.versions import torch_version
+from pytest_memreq.simulate.workspaces import Workspaces
 
 _AUTOCAST_KEY = torch._C.DispatchKey.AutocastCUDA
 
@@ -64,7 +65,8 @@ class PretendedDevice:
         self._ledger = Ledger(settings)
         self._streams = Streams()
         self._storages = Storages(self._ledger)
-        self._attribution = Attribution(self._ledger, self._storages)
+        self._notes: dict[str, None] = {}
+        self._attribution = Attribution(self._ledger, self._storages, self._notes)
         self._workspaces = Workspaces(card)
         self._casts = autocast.WeightCasts()
         self._composites = composites.kernels_for(card)
@@ -77,6 +79,7 @@ class PretendedDevice:
             HANDLERS,
             card,
             self._streams,
+            self._notes,
         )
         self._setup_events = 0
         self._start_event = 0
@@ -107,7 +110,7 @@ class PretendedDevice:
         self._workspaces.clear()
         self._attribution.forget_graph()
         self._tracer.pretended.clear()
-        self._tracer.notes.clear()
+        self._notes.clear()
         self._ledger.restart()
         self._held_bytes = self._ledger.live_bytes
         self._start_event = 0
@@ -123,6 +126,14 @@ class PretendedDevice:
     def event(self) -> int:
         """How many allocations and frees there were since `prepare`."""
         return len(self._ledger.events)
+
+    def requests(self) -> list[int]:
+        """Bytes asked for since `prepare`, in order; a free is its request's negative."""
+        blocks = self._ledger.blocks
+        return [
+            blocks[event].requested_bytes if event >= 0 else -blocks[~event].requested_bytes
+            for event in self._ledger.events
+        ]
 
     @property
     def pretended(self) -> tuple[str, ...]:
@@ -156,7 +167,7 @@ class PretendedDevice:
             peak_at=describe_place(live[-1]) if live else None,
             held_bytes=self._held_bytes,
             pretended=self.pretended,
-            notes=tuple(self._tracer.notes),
+            notes=tuple(self._notes),
             timeline=thin_out(sizes),
         )
 
@@ -176,7 +187,9 @@ class PretendedDevice:
     @contextmanager
     def _installed(self) -> Iterator[None]:
         with ExitStack() as stack:
-            answers = cuda_api.replacements(self.card, self._ledger, self._streams)
+            answers = cuda_api.replacements(
+                self.card, self._ledger, self._streams, self._workspaces
+            )
             stack.enter_context(replaced(answers))
             stack.enter_context(replaced(tensor_api.replacements(self._tracer)))
             stack.enter_context(self._kernels())

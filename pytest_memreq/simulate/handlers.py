@@ -131,6 +131,17 @@ def _set(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
     return result
 
 
+def _clone(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
+    tensor = args[0]
+    if tensor.layout is not torch.sparse_coo or not is_meta(tensor):
+        return NotImplemented  # torch's own would drop the values on meta
+    values, indices = (torch.empty_like(part) for part in (tensor._values(), tensor._indices()))
+    values = torch.empty(values.shape, dtype=values.dtype, device=_META)  # no longer expanded
+    for part in (values, indices):
+        tracer.allocate(part, "aten.clone")
+    return torch.sparse_coo_tensor(indices, values, tensor.shape, check_invariants=False)
+
+
 def _nothing(_tracer: Tracer, _func: OpOverload, _args: Any, _kwargs: Any) -> None:
     return None
 
@@ -147,6 +158,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.unique_dim": _unique,
     "aten.unique_consecutive": _unique,
     "aten.index": _index,
+    "aten.clone": _clone,
     "aten.resize_": _resize,
     "aten.set_": _set,
     "aten.record_stream": _nothing,

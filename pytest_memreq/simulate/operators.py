@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from pytest_memreq.simulate.storages import is_meta
+from pytest_memreq.simulate.versions import torch_version
 
 aten = torch.ops.aten
 
@@ -21,10 +22,12 @@ class Operator:
     """Facts about one operator: `makes_storage` is False for views and in-place operators.
 
     An operator `depends_on_shapes` if it makes fresh tensors, or `changes_first`, its first
-    argument, and does nothing else.
+    argument, and does nothing else. One that `only_writes` changes some of its arguments' values:
+    without values there is nothing to do. `overload` is its name as torch.library takes it.
     """
 
     name: str
+    overload: str
     makes_storage: bool
     takes_device: bool
     is_composite: bool
@@ -33,13 +36,25 @@ class Operator:
     changes_first: bool
     depends_on_shapes: bool
     is_foreach: bool
+    only_writes: bool
 
 
 # Operators that cuBLAS runs, each with a workspace of its own handle and stream:
 # aten/src/ATen/cuda/CUDABlas.cpp (bgemm, gemm, gemv's callers), aten/src/ATen/native/cuda/Blas.cpp.
 GEMMS = frozenset(
     f"aten::{name}"
-    for name in ("mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "addbmm", "_scaled_mm", "dot")
+    for name in (
+        "mm",
+        "addmm",
+        "bmm",
+        "baddbmm",
+        "addmv",
+        "mv",
+        "addbmm",
+        "_scaled_mm",
+        "dot",
+        "_euclidean_dist",
+    )
 )
 
 # Library memory that no rule derives: named in the result instead of being left out in silence.
@@ -53,6 +68,15 @@ NOT_COUNTED = {
     **dict.fromkeys(
         ("aten::_embedding_bag_dense_backward", "aten::_embedding_bag_backward"),
         "what embedding_bag's backward sorts is not counted",
+    ),
+    **dict.fromkeys(
+        (
+            *(f"aten::linalg_{name}" for name in ("inv_ex", "cholesky_ex", "qr", "lu", "lu_solve")),
+            *(f"aten::linalg_{name}" for name in ("matrix_exp", "eig", "ldl_factor_ex", "lstsq")),
+            *("aten::_linalg_svd", "aten::_linalg_eigh", "aten::_linalg_det"),
+            *("aten::_linalg_solve_ex", "aten::geqrf", "aten::linalg_lu_factor_ex"),
+        ),
+        "workspaces of linear algebra (cuSOLVER, MAGMA) are not counted",
     ),
     "aten::_scaled_dot_product_cudnn_attention": "workspaces of attention (cuDNN) are not counted",
     "aten::_scaled_dot_product_cudnn_attention_backward": (
@@ -81,27 +105,55 @@ MIXES_DEVICES = frozenset(
     )
 )
 
-# The order in which CUDA's kernel allocates its results, where it is not theirs:
-# aten/src/ATen/native/cuda/Dropout.cu makes the mask first.
-RESULT_ORDER = {"aten.native_dropout": (1, 0)}
+# Composite where a device has no kernel of its own; CUDA and meta have one
+# (native/native_functions.yaml).
+COMPOSITE_ELSEWHERE = ("aten::silu_backward",)
 
-# Results that CUDA leaves on the CPU, by position: the random state, unless a graph is captured, in
-# aten/src/ATen/native/transformers/cuda/attention.cu.
-RESULTS_ON_CPU = {"aten._scaled_dot_product_efficient_attention": (2, 3)}
+
+def _efficient_attention_results(args: Any) -> tuple[int, ...]:
+    # aten/src/ATen/native/transformers/cuda/attention.cu: the random state is on the CPU unless a
+    # graph is captured; from torch 2.15 on there are two empty tensors first where it is not used.
+    has_dropout = len(args) > 5 and args[5] > 0
+    return (0, 1) if has_dropout or torch_version() < (2, 15) else (2, 3, 0, 1)
+
+
+# The results that CUDA's kernel allocates on the card, in its order, where it is not all in theirs:
+# aten/src/ATen/native/cuda/Dropout.cu makes the mask first, RNN.cu and the losses what backward
+# needs; the buffer of log_sigmoid is for the CPU alone (aten/src/ATen/native/Activation.cpp).
+RESULTS_ON_CARD: dict[str, tuple[int, ...] | Callable[[Any], tuple[int, ...]]] = {
+    "aten.native_dropout": (1, 0),
+    "aten._ctc_loss": (1, 0),
+    "aten.multilabel_margin_loss_forward": (1, 0),
+    "aten._thnn_fused_gru_cell": (1, 0),
+    "aten._thnn_fused_lstm_cell": (2, 0, 1),
+    "aten.log_sigmoid_forward": (0,),
+    "aten._scaled_dot_product_efficient_attention": _efficient_attention_results,
+}
 
 # Comparisons whose most ordinary answer is yes: losses are finite, shapes and copies agree.
 USUALLY_TRUE = frozenset(
     f"aten.{name}"
     # isfinite() arrives as a product of two comparisons.
-    for name in ("mul", "all", "eq", "isclose", "le", "ge", "logical_and", "logical_not")
+    for name in (
+        "mul",
+        "all",
+        "_is_all_true",
+        "eq",
+        "isclose",
+        "le",
+        "ge",
+        "logical_and",
+        "logical_not",
+    )
 )
 
 
-def results_on_device(name: str, results: Sequence[Any]) -> list[Any]:
+def results_on_device(name: str, args: Any, results: Sequence[Any]) -> list[Any]:
     """The results of a call that CUDA would allocate on the card, in its order."""
-    order: Sequence[int] = RESULT_ORDER.get(name, range(len(results)))
-    on_cpu = RESULTS_ON_CPU.get(name, ())
-    return [results[position] for position in order if position not in on_cpu]
+    positions = RESULTS_ON_CARD.get(name, ())
+    if callable(positions):
+        positions = positions(args)
+    return [results[position] for position in positions or range(len(results))]
 
 
 @cache
@@ -113,6 +165,7 @@ def describe(func: OpOverload) -> Operator:
     changes_first = _changes_first(func)
     return Operator(
         name=schema.name.replace("::", "."),
+        overload=func.name().removeprefix("aten::"),
         makes_storage=bool(fresh),
         takes_device=any(argument.name == "device" for argument in schema.arguments),
         is_composite=_is_composite(func),
@@ -120,6 +173,7 @@ def describe(func: OpOverload) -> Operator:
         not_counted=NOT_COUNTED.get(schema.name),
         changes_first=changes_first,
         depends_on_shapes=is_fresh or changes_first,
+        only_writes=schema.is_mutable and schema.name.endswith("_") and not fresh,
         is_foreach=schema.name.startswith("aten::_foreach_"),
     )
 
@@ -135,7 +189,9 @@ def _is_written(argument: Any) -> bool:
 
 
 def _is_composite(func: OpOverload) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    name = func.name()
+    return name not in COMPOSITE_ELSEWHERE and has_kernel(name, "CompositeImplicitAutograd")
 
 
 def refuse_mixed(operator: Operator, tensors: list[Tensor]) -> None:

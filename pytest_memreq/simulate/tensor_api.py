@@ -16,6 +16,7 @@ from torch.nn import Parameter
 from torch.utils._device import DeviceContext, _device_constructors
 from torch.utils._pytree import tree_map_only
 
+from pytest_memreq.simulate import looks
 from pytest_memreq.simulate.replace import Replacement
 from pytest_memreq.simulate.storages import is_meta
 from pytest_memreq.simulate.streams import DEVICE
@@ -66,14 +67,17 @@ def replacements(border: Border) -> Iterator[Replacement]:
     yield Tensor, "to", move
     yield Tensor, "cuda", _cuda(move)
     yield Tensor, "data", property(_data.__get__, _data_setter(is_pretended))
-    yield Tensor, "tolist", _tolist(is_pretended)
-    yield Tensor, "numpy", _numpy(is_pretended)
+    yield Tensor, "tolist", looks.as_list(is_pretended)
+    yield Tensor, "numpy", looks.as_array(is_pretended)
     yield Tensor, "record_stream", _recorder(border)
     yield Tensor, "pin_memory", lambda tensor, *_device: tensor
     yield Tensor, "is_pinned", lambda tensor, *_device: False
-    yield Tensor, "__repr__", _repr(is_pretended, Tensor.__repr__)
-    yield Tensor, "__format__", _format(is_pretended, Tensor.__format__)
+    yield Tensor, "__repr__", looks.represented(is_pretended, Tensor.__repr__)
+    yield Tensor, "__format__", looks.formatted(is_pretended, Tensor.__format__)
+    yield Tensor, "__setitem__", _item_setter(is_pretended)
     yield torch, "Generator", _GeneratorStandIn
+    group = torch._C._group_tensors_by_device_and_dtype
+    yield torch._C, "_group_tensors_by_device_and_dtype", _grouping(group, device)
     makers = {function: _constructor(function, border) for function in _constructors()}
     makers |= {function: _maker(function, border) for function in _DATA_TO_TENSOR}
     for function, maker in makers.items():
@@ -81,6 +85,31 @@ def replacements(border: Border) -> Iterator[Replacement]:
     yield Tensor, "new_tensor", _maker(_Base.new_tensor, border)
     yield torch, "load", _loader(torch.load)
     yield DeviceContext, "__torch_function__", _device_context(constructors, makers)
+
+
+def _item_setter(is_pretended: IsPretended) -> Callable[[Tensor, Any, Any], None]:
+    # THPVariable_setitem of torch/csrc/autograd/python_variable_indexing.cpp: on CUDA, and not on
+    # meta, a number becomes a tensor of the CPU.
+    def set_item(tensor: Tensor, index: Any, value: Any) -> None:
+        if isinstance(value, (bool, int, float, complex)) and is_pretended(tensor):
+            value = torch.tensor(value, dtype=tensor.dtype, device="cpu")
+        _Base.__setitem__(tensor, index, value)
+
+    return set_item
+
+
+def _grouping(
+    group: Callable[..., Any], device: Callable[[Tensor], torch.device]
+) -> Callable[..., Any]:
+    # Optimizers and clipping take the device of a group, and decide by it how to go on.
+    def grouped(tensorlistlist: Any, with_indices: bool = False) -> dict[Any, Any]:
+        groups = group(tensorlistlist, with_indices)
+        return {
+            (next((device(t) for t in lists[0] if t is not None), key[0]), key[1]): (lists, at)
+            for key, (lists, at) in groups.items()
+        }
+
+    return grouped
 
 
 def _recorder(border: Border) -> Callable[[Tensor, Any], None]:
@@ -169,6 +198,8 @@ def _mover(device: Callable[[Tensor], torch.device], border: Border) -> Callable
         if target.type == "meta" and device(tensor).type != "meta":
             shape, strides = tensor.shape, tensor.stride()
             return border.make_genuine(torch.empty_strided, shape, strides, dtype=tensor.dtype)
+        if target.type == "cuda" and device(tensor).type == "meta":
+            raise NotImplementedError("Cannot copy out of meta tensor; no data!")  # as torch
         if target.type == "cuda":
             target = _META  # what C++ has on meta already is not copied, as on CUDA
         if "device" in kwargs:
@@ -228,43 +259,6 @@ def _data_setter(is_pretended: IsPretended) -> Callable[[Tensor, Tensor], None]:
         torch.utils.swap_tensors(tensor, moved)
 
     return set_data
-
-
-def _tolist(is_pretended: IsPretended) -> Callable[[Tensor], Any]:
-    return lambda tensor: _Base.tolist(tensor.cpu() if is_pretended(tensor) else tensor)
-
-
-def _numpy(is_pretended: IsPretended) -> Callable[..., Any]:
-    def numpy(tensor: Tensor, *, force: bool = False) -> Any:
-        if not is_pretended(tensor):
-            return _Base.numpy(tensor, force=force)
-        if force:
-            return _Base.numpy(tensor.detach().cpu(), force=True)
-        raise TypeError(
-            f"can't convert {DEVICE} device type tensor to numpy. "
-            "Use Tensor.cpu() to copy the tensor to host memory first."
-        )
-
-    return numpy
-
-
-def _repr(is_pretended: IsPretended, original: Callable[..., str]) -> Callable[..., str]:
-    def represent(tensor: Tensor, **kwargs: Any) -> str:
-        if not is_pretended(tensor):
-            return original(tensor, **kwargs)
-        shape = tuple(tensor.shape)
-        return f"tensor(..., device='{DEVICE}', size={shape}, dtype={tensor.dtype})"
-
-    return represent
-
-
-def _format(is_pretended: IsPretended, original: Callable[..., str]) -> Callable[..., str]:
-    def format_(tensor: Tensor, spec: str) -> str:
-        if is_pretended(tensor) and tensor.dim() == 0:
-            return format(tensor.item(), spec)
-        return repr(tensor) if is_pretended(tensor) else original(tensor, spec)
-
-    return format_
 
 
 class _AnyGenerator(type):

@@ -30,11 +30,12 @@ from pytest_memreq.simulate.creation import create
 from pytest_memreq.simulate.kernels import NO_SCRATCH, RESULT, Call, has_rule, scratch_of
 from pytest_memreq.simulate.ledger import Block, Ledger
 from pytest_memreq.simulate.operators import Operator, describe, refuse_mixed, results_on_device
+from pytest_memreq.simulate.shape_rules import SHAPES
 from pytest_memreq.simulate.shapes import Shapes
 from pytest_memreq.simulate.storages import Storages, is_meta, storage_of, tensors_in
 from pytest_memreq.simulate.streams import Streams
 from pytest_memreq.simulate.summary import describe_failure
-from pytest_memreq.simulate.workspaces import Workspaces
+from pytest_memreq.simulate.workspaces import Workspaces, goes_to_lt
 
 _CPU = torch.device("cpu")
 _META = torch.device("meta")
@@ -61,6 +62,7 @@ class Tracer(TorchDispatchMode):
         handlers: dict[str, Handler],
         card: Card,
         streams: Streams,
+        notes: dict[str, None],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.ledger = ledger
@@ -73,7 +75,7 @@ class Tracer(TorchDispatchMode):
         self._shapes = Shapes()
         self.streams = streams
         self.pretended: list[str] = []
-        self.notes: dict[str, None] = {}
+        self.notes = notes
         self.in_kernel = False
         self.is_suspended = False
 
@@ -86,7 +88,7 @@ class Tracer(TorchDispatchMode):
         if any(kind not in _PLAIN for kind in types):
             return NotImplemented  # a subclass unwraps itself first
         operator = describe(func)
-        if operator.is_composite:
+        if operator.is_composite or operator.overload in self.composites:
             return self._decompose(func, args, kwargs)
         before, self.in_kernel = self.in_kernel, True
         try:
@@ -174,7 +176,7 @@ class Tracer(TorchDispatchMode):
         self.pretended.append(f"{what} at {source}" if source else what)
 
     def _decompose(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
-        name = func.name().removeprefix("aten::")
+        name = describe(func).overload
         kernel = self.composites.get(name) if any(map(is_meta, tensors_in(args))) else None
         before, self.in_kernel = self.in_kernel, False
         try:
@@ -206,7 +208,7 @@ class Tracer(TorchDispatchMode):
         elif operator.name == "aten.detach" and self.attribution.accumulates_gradient():
             self._mark_gradient(args[0])
         if operator.is_gemm:
-            self._use_workspace()
+            self._use_workspaces(is_lt=goes_to_lt(operator.name, args, kwargs))
         for tensor in left:
             self.storages.forget(tensor)
         if operator.not_counted:
@@ -236,6 +238,10 @@ class Tracer(TorchDispatchMode):
         try:
             return self._shapes.call(func, operator, args, kwargs)
         except NotImplementedError as error:
+            if operator.only_writes:
+                return args[0] if func._schema.returns else None
+            if operator.name in SHAPES:
+                return SHAPES[operator.name](*args, **kwargs)
             source = self.attribution.place().source or "an unknown line"
             raise SimulationError(
                 f"{operator.name} at {source} cannot be simulated: torch {torch.__version__} has "
@@ -247,7 +253,7 @@ class Tracer(TorchDispatchMode):
         self, operator: Operator, args: Any, kwargs: Any, results: Any, *, is_input: bool = False
     ) -> list[Tensor]:
         """Allocate the results, and what the kernel takes; what it has not freed is returned."""
-        tensors = list(tensors_in(results_on_device(operator.name, results)))
+        tensors = list(tensors_in(results_on_device(operator.name, args, results)))
         scratch = scratch_of(operator.name, Call(args, kwargs, tensors, self.card)) or NO_SCRATCH
         waiting = iter(tensors)
         taken: dict[int, Tensor] = {}
@@ -265,12 +271,11 @@ class Tracer(TorchDispatchMode):
                 self.storages.forget(taken.pop(~event))
         return list(taken.values())
 
-    def _use_workspace(self) -> None:
-        size_bytes = self.workspaces.missing_bytes(self.streams.current)
-        if size_bytes is None:
-            return
-        workspace = self._take(size_bytes, "cublas workspace", "workspaces")
-        self.workspaces.hold(workspace, self.streams.current)
+    def _use_workspaces(self, *, is_lt: bool) -> None:
+        stream = self.streams.current
+        for library, size_bytes in self.workspaces.missing(stream, is_lt=is_lt):
+            workspace = self._take(size_bytes, f"{library} workspace", "workspaces")
+            self.workspaces.hold(library, workspace, stream)
 
     def _take(
         self, size_bytes: int, operator: str = "kernel scratch", category: str | None = None

@@ -203,10 +203,7 @@ def test_what_cannot_be_simulated_is_unchecked_and_harms_no_other_test(pytester,
         pytestmark = pytest.mark.max_gpu_memory("1 MiB")
 
         def test_impossible():
-            logits = torch.randn(50, 16, 20, device="cuda").log_softmax(2)
-            lengths = torch.full((16,), 50, dtype=torch.long)
-            targets = torch.randint(1, 20, (16, 30), device="cuda")
-            torch.nn.functional.ctc_loss(logits, targets, lengths, torch.full((16,), 30))
+            torch.randint(1, 20, (300,), device="cuda").bincount()
 
         def test_possible():
             torch.zeros(10, device="cuda")

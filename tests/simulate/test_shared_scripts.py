@@ -19,7 +19,6 @@ DIFFERENT = {
     "emb_bag": "what the backward of embedding_bag sorts is not known",
     "fft": "workspaces of cuFFT are not known",
     "multinomial": "checks of its input take 10 bytes more",
-    "mha_w": "a sum with an expanded gradient has other strides on meta, so it is not copied",
 }
 
 

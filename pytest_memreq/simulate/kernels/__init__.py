@@ -6,10 +6,16 @@ Each rule says so for one operator, from PyTorch's source.
 
 from __future__ import annotations
 
-from pytest_memreq.simulate.kernels import attention, layers, sorting
+from pytest_memreq.simulate.kernels import attention, layers, lists, losses, sorting
 from pytest_memreq.simulate.kernels.call import NO_SCRATCH, RESULT, Call, Rule, Scratch
 
-RULES: dict[str, Rule] = {**layers.RULES, **attention.RULES, **sorting.RULES}
+RULES: dict[str, Rule] = {
+    **layers.RULES,
+    **losses.RULES,
+    **lists.RULES,
+    **attention.RULES,
+    **sorting.RULES,
+}
 
 
 def has_rule(operator: str) -> bool:

@@ -7,9 +7,17 @@ import math
 from torch import Tensor
 
 from pytest_memreq.simulate.cards import Card
-from pytest_memreq.simulate.kernels.call import RESULT, Call, Scratch
+from pytest_memreq.simulate.kernels.call import (
+    RESULT,
+    Call,
+    Scratch,
+    after_results,
+    joined,
+    nested,
+)
 
 _FLOAT_BYTES = 4
+RANDOM_STATE_BYTES = 16  # a seed and an offset, copied for the kernel
 
 
 def flash_forward(call: Call) -> Scratch | None:
@@ -19,8 +27,9 @@ def flash_forward(call: Call) -> Scratch | None:
     """
     batch, heads, queries, size = call.args[0].shape
     keys = call.args[1].shape[2]
-    dropout = call.argument(3, "dropout_p", 0.0)
-    splits = 1 if dropout else flash_splits(batch * heads, queries, keys, size, call.card)
+    if call.argument(3, "dropout_p", 0.0):
+        return after_results(call, *nested(RANDOM_STATE_BYTES))
+    splits = flash_splits(batch * heads, queries, keys, size, call.card)
     if splits == 1:
         return None
     rows = splits * batch * heads * queries * _FLOAT_BYTES
@@ -30,6 +39,8 @@ def flash_forward(call: Call) -> Scratch | None:
 def flash_backward(call: Call) -> Scratch:
     """Row sums of the gradient, and the gradient of the queries in single precision.
 
+    Where queries share keys, also gradients of the keys and values of every head.
+
     mha_bwd in aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp.
     """
     grad = call.args[0]
@@ -37,9 +48,9 @@ def flash_backward(call: Call) -> Scratch:
     rows = batch * heads * _round_up(queries, 128) * _FLOAT_BYTES
     accumulated = rows * _round_up(size, _head_step(size))
     copied = _as_heads_last(grad)
-    kept = len(copied)
-    results = [RESULT] * 3
-    return Scratch((*copied, *results, rows, accumulated, ~(kept + 1), ~kept))
+    shared = _of_each_head(call.args[2], heads)
+    work = joined([0] * len(copied), nested(rows, accumulated, *shared))[len(copied) :]
+    return Scratch((*copied, *[RESULT] * 3, *work))
 
 
 def _as_heads_last(grad: Tensor) -> tuple[int, ...]:
@@ -53,33 +64,68 @@ def _as_heads_last(grad: Tensor) -> tuple[int, ...]:
     return (size_bytes,) if grad.is_contiguous() else (size_bytes, size_bytes)
 
 
-EFFICIENT_BLOCK = 64
 LOCK_WORDS = 4  # of a block of gradients: lock, counter, alignment
 
 
-def efficient_backward(call: Call) -> Scratch:
-    """Row sums, unless the kernel makes them itself, and gradients of queries in single precision.
+def efficient_forward(call: Call) -> Scratch | None:
+    """Results in single precision, where heads are too large for registers.
 
-    _efficient_attention_backward of aten/src/ATen/native/transformers/cuda/attention_backward.cu;
-    GradQTempStorage of its kernel_backward.h, for heads of up to 64.
+    kNeedsOutputAccumulatorBuffer of mem_eff_attention/kernel_forward.h.
     """
-    grad, query = call.args[:2]
-    batch, heads, queries, size = query.shape
+    query, value = call.args[0], call.args[2]
+    if query.element_size() == _FLOAT_BYTES or value.shape[-1] <= 128:
+        return None
+    rows = query.shape[0] * query.shape[1] * query.shape[2]
+    return after_results(call, *nested(rows * value.shape[-1] * _FLOAT_BYTES))
+
+
+def efficient_backward(call: Call) -> Scratch:
+    """Row sums, unless the kernel makes them itself, and gradients in single precision.
+
+    Where queries share keys, also gradients of the keys and values of every head.
+    _efficient_attention_backward of aten/src/ATen/native/transformers/cuda/attention_backward.cu.
+    """
+    grad, query, key = call.args[:3]
+    batch, heads, queries, _ = query.shape
     rows = batch * heads * queries * _FLOAT_BYTES
     grad_bytes = grad.numel() * grad.element_size()
     copied = () if grad.transpose(1, 2).is_contiguous() else (grad_bytes,)
-    blocks = -(-queries // EFFICIENT_BLOCK) * -(-size // EFFICIENT_BLOCK)
-    words = blocks * (EFFICIENT_BLOCK**2 + LOCK_WORDS)
-    workspace = batch * heads * words * _FLOAT_BYTES
-    first = len(copied)
-    sums: tuple[int, ...]
-    if query.element_size() == _FLOAT_BYTES:
-        sums = (grad_bytes, rows, rows, ~(first + 1), ~first)
-        work = (workspace, ~(first + 2), ~(first + 3))
-    else:
-        sums = (rows,)
-        work = (workspace, ~first, ~(first + 1))
-    return Scratch((*copied, *[RESULT] * 3, *sums, *work))
+    workspace = batch * heads * efficient_words(query, key, call.card) * _FLOAT_BYTES
+    is_single = query.element_size() == _FLOAT_BYTES
+    sums = (grad_bytes, rows, rows, ~1, ~0) if is_single else (rows,)
+    last = 2 if is_single else 0
+    work = joined(_of_each_head(key, heads), (*sums, workspace, ~last, ~(last + 1)))
+    work = joined([0] * len(copied), work)[len(copied) :]
+    return Scratch((*copied, *[RESULT] * len(call.results), *work))
+
+
+def _of_each_head(key: Tensor, heads: int) -> tuple[int, ...]:
+    """Requests for gradients of keys and values, one for each head of the queries."""
+    if key.shape[1] == heads:
+        return ()
+    size_bytes = key.numel() // key.shape[1] * heads * key.element_size()
+    return (size_bytes, size_bytes)
+
+
+def efficient_words(query: Tensor, key: Tensor, card: Card) -> int:
+    """Words of a head's gradients in single precision: of queries in blocks, each with a lock.
+
+    GradQTempStorage of kernel_backward.h; heads of more than 128 in half precision also have their
+    gradients of keys and values there (kNeedsAccumGradK).
+    """
+    is_half, queries, size = query.element_size() < _FLOAT_BYTES, query.shape[2], query.shape[3]
+    high, wide = _efficient_block(is_half, size, card.compute_capability >= (8, 0))
+    words = math.ceil(queries / high) * math.ceil(size / wide) * (high * wide + LOCK_WORDS)
+    if is_half and size > 128:
+        words += 2 * _round_up(key.shape[2], 64) * _round_up(size, 128)
+    return words
+
+
+def _efficient_block(is_half: bool, size: int, is_new: bool) -> tuple[int, int]:
+    """Queries and elements of a block, as the kernels for each capability are compiled."""
+    if size <= 64 or not (is_half or is_new):
+        return 64, 64
+    return (128, 128) if is_half and is_new and size <= 128 else (128, 64)
 
 
 def flash_splits(rows: int, queries: int, keys: int, head_size: int, card: Card) -> int:
@@ -118,5 +164,6 @@ def _round_up(value: int, step: int) -> int:
 RULES = {
     "aten._scaled_dot_product_flash_attention": flash_forward,
     "aten._scaled_dot_product_flash_attention_backward": flash_backward,
+    "aten._scaled_dot_product_efficient_attention": efficient_forward,
     "aten._scaled_dot_product_efficient_attention_backward": efficient_backward,
 }

@@ -125,43 +125,53 @@ def extreme(call: Call) -> Scratch | None:
     return after_results(call, *joined(copies(tensor), parts))
 
 
-def loss_in_its_result(call: Call) -> Scratch | None:
-    """A loss made element by element, then summed into a result that was made as large as they.
-
-    The structured losses of aten/src/ATen/native/BinaryOps.cpp.
-    """
-    held, parts = _summed_loss(call)
-    if held is None:
+def norm_backward(call: Call) -> Scratch | None:
+    """The input before, the gradient after the results, both contiguous (layer_norm_kernel.cu)."""
+    grad, tensor = call.args[:2]
+    before, after = copies(tensor), copies(grad)
+    if not before and not after:
         return None
-    return Scratch((RESULT, *joined((held,), parts), ~0), result_bytes=held)
+    work = joined([0] * len(before), nested(*after))[len(before) :]
+    return Scratch((*before, *[RESULT] * len(call.results), *work))
 
 
-def loss_beside_its_result(call: Call) -> Scratch | None:
-    """A loss made element by element, then summed (huber_loss in aten/src/ATen/native/Loss.cpp)."""
-    held, parts = _summed_loss(call)
-    if held is None:
+def copied_first(call: Call) -> Scratch | None:
+    """A kernel that makes its input contiguous before its results."""
+    before = copies(call.args[0])
+    return Scratch((*before, *[RESULT] * len(call.results))) if before else None
+
+
+def log_sum_exp(call: Call) -> Scratch | None:
+    """Maxima, which of them are infinite, exponentials, the maxima's places (ReduceOps.cpp)."""
+    tensor, dims = call.args[0], call.args[1]
+    rows = call.results[0].numel()
+    if not tensor.numel() or not dims:
         return None
-    return Scratch((held, RESULT, *joined((0,), parts)[1:], ~0))
+    size = tensor.element_size()
+    held = (rows * size, rows, ~1, ~0, tensor.numel() * size, rows * size, ~2, ~3)
+    return Scratch((RESULT, *held))
 
 
-def loss_with_logits(call: Call) -> Scratch | None:
-    """Logarithms and the loss of every element (binary_cross_entropy_with_logits in Loss.cpp)."""
-    if call.argument(4, "reduction", 1) == 0:
-        return None
+def resized(call: Call) -> Scratch:
+    """A result that is made like the input and then resized (Im2Col.cu and Col2Im.cu)."""
     tensor = call.args[0]
-    held = tensor.numel() * tensor.element_size()
-    parts = joined((0, 0), reduced(call, tensor, (), "sum"))[2:]
-    return Scratch((held, held, RESULT, *parts, ~0, ~1))
+    made = tensor.numel() * tensor.element_size()
+    extra = copies(tensor)
+    if call.results[0].numel() * call.results[0].element_size() <= made:
+        return Scratch((RESULT, *nested(*extra)), result_bytes=made)
+    first = (made, *extra)
+    return Scratch((*first, RESULT, *(~at for at in reversed(range(len(first))))))
 
 
-def _summed_loss(call: Call) -> tuple[int | None, tuple[int, ...]]:
-    """Bytes of the loss of every element, and what its sum takes; None if it is not summed."""
-    tensor, other = call.args[:2]
-    if call.argument(2, "reduction", 1) == 0:
-        return None, ()
-    shape = torch.broadcast_shapes(tensor.shape, other.shape)
-    each: Tensor = torch.empty(shape, dtype=tensor.dtype, device="meta")
-    return each.numel() * each.element_size(), reduced(call, each, (), "sum")
+def distances(call: Call) -> Scratch:
+    """Squares, norms and ones of both sides, joined for one product (Distance.cpp)."""
+    size = call.args[0].element_size()
+    (first, f_rows), (second, s_rows) = (
+        (t.numel() * size, t.numel() // t.shape[-1] * size) for t in call.args[:2]
+    )
+    norms = (first, f_rows, ~0, f_rows, second, s_rows, ~3, s_rows)
+    sides = (first, first + 2 * f_rows, ~1, ~2, ~6, second + 2 * s_rows, ~4, ~5)
+    return Scratch((*norms, *sides, RESULT))
 
 
 def group_norm(call: Call) -> Scratch | None:
@@ -181,13 +191,41 @@ def group_norm_backward(call: Call) -> Scratch | None:
     return after_results(call, *joined(copies(grad, tensor), nested(*held)))
 
 
+def power(call: Call) -> Scratch | None:
+    """A number to the power of a tensor: the number becomes a tensor on the device (Pow.cpp)."""
+    base = call.args[0]
+    if isinstance(base, Tensor) or base == 1:
+        return None
+    return after_results(call, *nested(16 if isinstance(base, complex) else 8))
+
+
+def softmax_backward(call: Call) -> Scratch:
+    """The product of gradient and result (softmax_backward_cuda_out of native/cuda/SoftMax.cu)."""
+    product = call.args[0] * call.args[1]
+    return Scratch(
+        (RESULT, *nested(product.numel() * product.element_size(), *copies(product, call.args[1])))
+    )
+
+
+def safe_softmax(call: Call) -> Scratch:
+    """Which elements, and which whole rows, are masked (_safe_softmax of attention.cpp)."""
+    tensor, dim = call.args[:2]
+    rows = tensor.numel() // max(1, tensor.shape[dim])
+    return Scratch((RESULT, *nested(tensor.numel(), rows, call.results[0].element_size())))
+
+
 RULES: dict[str, Rule] = {
+    "aten.pow": power,
+    "aten._softmax_backward_data": softmax_backward,
+    "aten._safe_softmax": safe_softmax,
+    "aten.native_layer_norm": copied_first,
+    "aten.native_layer_norm_backward": norm_backward,
+    "aten.logsumexp": log_sum_exp,
+    "aten.im2col": resized,
+    "aten.col2im": resized,
+    "aten._euclidean_dist": distances,
     "aten.native_group_norm": group_norm,
     "aten.native_group_norm_backward": group_norm_backward,
-    "aten.mse_loss": loss_in_its_result,
-    "aten.smooth_l1_loss": loss_in_its_result,
-    "aten.binary_cross_entropy_with_logits": loss_with_logits,
-    "aten.huber_loss": loss_beside_its_result,
     "aten.max": extreme,
     "aten.min": extreme,
     "aten.mm": product(0, 1),
@@ -201,7 +239,12 @@ RULES: dict[str, Rule] = {
             "_log_softmax",
             "_adaptive_avg_pool2d_backward",
             "avg_pool2d_backward",
+            "avg_pool3d_backward",
+            "adaptive_max_pool2d_backward",
             "max_pool2d_with_indices_backward",
+            "max_pool3d_with_indices_backward",
+            "_upsample_bilinear2d_aa_backward",
+            "_upsample_bicubic2d_aa_backward",
             *(f"reflection_pad{dims}d_backward" for dims in "123"),
             *(f"replication_pad{dims}d_backward" for dims in "123"),
             *(
@@ -210,9 +253,7 @@ RULES: dict[str, Rule] = {
             ),
         )
     },
-    **dict.fromkeys(
-        ("aten._softmax_backward_data", "aten._log_softmax_backward_data"), contiguous(0, 1)
-    ),
+    "aten._log_softmax_backward_data": contiguous(0, 1),
     **dict.fromkeys(("aten.sum", "aten.nansum"), reduction(1, accumulator="sum")),
     "aten.mean": reduction(1, accumulator="norm"),
     "aten.prod": reduction(1, accumulator="sum"),

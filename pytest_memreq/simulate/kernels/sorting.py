@@ -171,12 +171,12 @@ def multinomial(call: Call) -> Scratch | None:
 
 
 def cumulative(call: Call) -> Scratch | None:
-    """One prefix sum over all of a tensor (aten/src/ATen/native/cuda/ScanUtils.cuh)."""
+    """A contiguous input, and one prefix sum if it is over all of it (cuda/ScanUtils.cuh)."""
     tensor, dim = call.args[0], call.args[1]
-    if tensor.dim() == 0 or tensor.shape[dim] != tensor.numel() or tensor.element_size() > 4:
-        return None
     copied = copy_bytes(tensor)
     before = () if copied is None else (copied,)
+    if tensor.dim() == 0 or tensor.shape[dim] != tensor.numel() or tensor.element_size() > 4:
+        return after_results(call, *nested(*before))
     return after_results(call, *joined(before, (cub.scan(tensor.numel()), ~0)))
 
 
