@@ -8,9 +8,11 @@ from pytest_memreq.estimate import Parallelism, Solution, Transformer, estimate,
 from pytest_memreq.gate.budget import Budget
 from pytest_memreq.requirement import Breakdown, Requirement
 from pytest_memreq.simulate import Simulation, simulate
+from pytest_memreq.simulate.search import BatchSolution, max_batch
 from pytest_memreq.units import format_size, parse_size
 
 __all__ = [
+    "BatchSolution",
     "Breakdown",
     "Budget",
     "MemoryBudgetExceeded",
@@ -22,6 +24,7 @@ __all__ = [
     "Transformer",
     "estimate",
     "format_size",
+    "max_batch",
     "parse_size",
     "simulate",
     "solve",

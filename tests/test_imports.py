@@ -9,12 +9,13 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pytest_memreq"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-VALUES = {"errors", "units", "requirement"}
+VALUES = {"errors", "units", "requirement", "bisection"}
 FINDERS = {"estimate", "simulate", "measure"}
 MAY_IMPORT = {
     "errors": set(),
     "units": VALUES,
     "requirement": VALUES,
+    "bisection": VALUES,
     **{finder: VALUES | {finder} for finder in FINDERS},
     "gate": VALUES | {"gate"},
     "results": VALUES | {"gate"},
@@ -33,6 +34,7 @@ LOADED_WITH_THE_PLUGIN = {
     "simulate/__init__.py",
     "simulate/cards.py",
     "simulate/imports.py",
+    "simulate/search.py",
     "measure/__init__.py",
     "measure/meter.py",
     "measure/backends/__init__.py",

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import NoReturn
 
-from pytest_memreq.cli import estimating, gpus
+from pytest_memreq.cli import estimating, gpus, max_batch
 from pytest_memreq.errors import MemreqError
 
 USAGE = 4
@@ -33,5 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="memreq", description="Budgets for GPU memory.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     estimating.add_to(commands.add_parser("estimate", help="what a model needs, by formula"))
+    max_batch.add_to(
+        commands.add_parser("max-batch", help="the largest batch whose step fits, by simulation")
+    )
     gpus.add_to(commands.add_parser("gpus", help="the cards that are known"))
     return parser

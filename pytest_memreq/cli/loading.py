@@ -69,9 +69,21 @@ def _module(target: str) -> Any:
     from pytest_memreq.estimate.layers import is_module  # imports torch
     from pytest_memreq.estimate.tracing import on_meta
 
+    found = import_object(target, "model; write package.module:factory")
+    try:
+        model = found if is_module(found) else on_meta(found)
+    except (Exception, SystemExit) as error:  # the user's code runs here and may raise anything
+        raise MemreqError(_why_no_model(target, error)) from error
+    if not is_module(model):
+        raise MemreqError(f"{target} gave a {type(model).__name__}; it must give an nn.Module")
+    return model
+
+
+def import_object(target: str, what: str) -> Any:
+    """What `package.module:name` names. Raises MemreqError where it names nothing."""
     module_name, _, path = target.partition(":")
     if not module_name or not path:
-        raise MemreqError(f"{target!r} names no model; write package.module:factory")
+        raise MemreqError(f"{target!r} names no {what}")
     # As `python -m` has it; a console script does not look in the working directory.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -79,12 +91,9 @@ def _module(target: str) -> Any:
         found: Any = import_module(module_name)
         for name in path.split("."):
             found = getattr(found, name)
-        model = found if is_module(found) else on_meta(found)
     except (Exception, SystemExit) as error:  # the user's code runs here and may raise anything
         raise MemreqError(_why_no_model(target, error)) from error
-    if not is_module(model):
-        raise MemreqError(f"{target} gave a {type(model).__name__}; it must give an nn.Module")
-    return model
+    return found
 
 
 def _why_no_model(target: str, error: BaseException) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from pytest_memreq.bisection import LARGEST, Solution, solve
 from pytest_memreq.cli.limits import Limit
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.estimate.counts import MAX_COUNT
 from pytest_memreq.estimate.formula import Setup, requirement
 from pytest_memreq.estimate.lookup import row_of
 from pytest_memreq.estimate.model import Model, Parameter
-from pytest_memreq.estimate.solve import LARGEST, Solution, solve
 from pytest_memreq.estimate.transformer import Transformer
 from pytest_memreq.requirement import Requirement
 from pytest_memreq.units import format_size

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_memreq.bisection import Solution, solve
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.estimate.counts import COUNT_FORMS, parse_count
 from pytest_memreq.estimate.families import NOTHING, transformer_of
 from pytest_memreq.estimate.formula import requirement, setup_of
 from pytest_memreq.estimate.model import Model, Parameter
 from pytest_memreq.estimate.parallelism import Parallelism
-from pytest_memreq.estimate.solve import Solution, solve
 from pytest_memreq.estimate.transformer import Transformer
 from pytest_memreq.requirement import LayerRow, Requirement
 

@@ -17,6 +17,7 @@ from pytest_memreq.plugin.course import COURSE
 from pytest_memreq.plugin.meters import Meter, Span
 from pytest_memreq.requirement import Finding, Peak, Requirement, Site
 from pytest_memreq.simulate import Simulation, simulate
+from pytest_memreq.simulate.search import BatchSolution, max_batch
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,12 @@ class Memreq:
     def simulate(self, step: Callable[..., Any], *args: Any, **setup: Any) -> Simulation:
         """As `pytest_memreq.simulate`."""
         return simulate(step, *args, **setup)
+
+    def max_batch(
+        self, step_factory: Callable[[int], Callable[[], Any]], budget: str | int, **setup: Any
+    ) -> BatchSolution:
+        """As `pytest_memreq.max_batch`: the largest batch whose step, simulated, fits."""
+        return max_batch(step_factory, budget, **setup)
 
     def measure(self, label: str) -> AbstractContextManager[Span]:
         """A stretch of the test; its `peak` is known once it is over."""

@@ -28,6 +28,7 @@ class Card:
     compute_capability: tuple[int, int]
     multiprocessors: int
     source: str
+    is_rocm: bool = False
 
     @property
     def threads_per_multiprocessor(self) -> int:
@@ -105,6 +106,13 @@ CARDS: dict[str, Card] = {
             source=f"{_QUERIED} CUDA 13.0, published output; on Windows torch prints 24563MB",
         ),
         Card(
+            name="NVIDIA GeForce RTX 5090",
+            capacity_bytes=33_680_457_728,
+            compute_capability=(12, 0),
+            multiprocessors=170,
+            source=f"{_QUERIED} CUDA 12.8, NVIDIA/nccl#1637; another driver 33,677,180,928",
+        ),
+        Card(
             name="NVIDIA L4",
             capacity_bytes=23_583_784_960,
             compute_capability=(8, 9),
@@ -146,6 +154,14 @@ CARDS: dict[str, Card] = {
             multiprocessors=148,
             source=f"{_PRINTED} 182642MB, published vLLM script for rented cards",
         ),
+        Card(
+            name="AMD Instinct MI300X",
+            capacity_bytes=196592 * _MIB,
+            compute_capability=(9, 4),
+            multiprocessors=304,
+            source=f"{_PRINTED} 196592MB, ROCm/ROCm#4203 (torch 2.6)",
+            is_rocm=True,
+        ),
     )
 }
 
@@ -170,7 +186,9 @@ def find_card(name: str) -> Card:
 def _words(name: object) -> tuple[str, ...]:
     # Whole words: "A10" is another card than the A10G, "L4" another than the L40S.
     words = re.findall(r"[a-z0-9]+", str(name).casefold())
-    return tuple(word for word in words if word not in ("nvidia", "tesla", "geforce"))
+    return tuple(
+        word for word in words if word not in ("nvidia", "tesla", "geforce", "amd", "instinct")
+    )
 
 
 def _near(words: tuple[str, ...]) -> list[Card]:

@@ -32,14 +32,18 @@ from pytest_memreq.simulate.summary import (
     break_down,
     describe_place,
     live_after,
+    notes_of,
     over_time,
     peak_of,
+    phases_since,
     sites_of,
     thin_out,
 )
 from pytest_memreq.simulate.tracer import Tracer
 from pytest_memreq.simulate.versions import torch_version
 from pytest_memreq.simulate.workspaces import Workspaces
+
+ROCM = "kernels of ROCm are simulated as if they were CUDA's; this card was compared with nothing"
 
 _AUTOCAST_KEY = torch._C.DispatchKey.AutocastCUDA
 
@@ -111,6 +115,8 @@ class PretendedDevice:
         self._attribution.forget_graph()
         self._tracer.pretended.clear()
         self._notes.clear()
+        if self.card.is_rocm:
+            self._notes.setdefault(ROCM)
         self._ledger.restart()
         self._held_bytes = self._ledger.live_bytes
         self._start_event = 0
@@ -156,8 +162,9 @@ class PretendedDevice:
         self._attribution.mark_all()
         start = self._start_event
         sizes = over_time(self._ledger, _block_bytes, start)
-        _, at = peak_of(sizes)
+        peak_bytes, at = peak_of(sizes)
         live = live_after(self._ledger, start + at)
+        possible = self._ledger.possible_peak_bytes
         return Simulation(
             card=self.card,
             peak=self.peak_since(start),
@@ -167,8 +174,10 @@ class PretendedDevice:
             peak_at=describe_place(live[-1]) if live else None,
             held_bytes=self._held_bytes,
             pretended=self.pretended,
-            notes=tuple(self._notes),
+            notes=notes_of(self._notes, possible, peak_bytes),
             timeline=thin_out(sizes),
+            phases=phases_since(self._ledger.phases, start, self.event),
+            possible_peak_bytes=possible if possible > peak_bytes else None,
         )
 
     @contextmanager

@@ -63,6 +63,7 @@ class Ledger:
         self.live_bytes = 0
         self.peak_bytes = 0  # as torch.cuda.max_memory_allocated, which user code may reset
         self.peak_reserved_bytes = 0
+        self.possible_peak_bytes = 0
         self._count = 0
         self.restart()
 
@@ -74,6 +75,7 @@ class Ledger:
         self.events: list[int] = []
         self.reserved: list[int] = []
         self.opening_reserved_bytes = self.reserved_bytes
+        self.phases: list[tuple[int, PhaseKind]] = [(0, self.phase.kind)]
         self.reset_peak()
 
     @property
@@ -85,6 +87,7 @@ class Ledger:
         """Begin a phase unless it is the current one."""
         if self.phase.kind != kind:
             self.phase = Phase(kind=kind, number=self.phase.number + 1)
+            self.phases.append((len(self.events), kind))
 
     def next_number(self) -> int:
         """A number no block has had."""
@@ -117,9 +120,13 @@ class Ledger:
         """What user code asks for by torch.cuda.empty_cache."""
         self.allocator.empty_cache()
 
+    def note_possible(self, size_bytes: int) -> None:
+        """Memory that may be taken now, and given back at once, besides what is live."""
+        self.possible_peak_bytes = max(self.possible_peak_bytes, self.live_bytes + size_bytes)
+
     def reset_peak(self) -> None:
         """What user code asks for by torch.cuda.reset_peak_memory_stats."""
-        self.peak_bytes = self.live_bytes
+        self.peak_bytes = self.possible_peak_bytes = self.live_bytes
         self.peak_reserved_bytes = self.reserved_bytes
 
     def _note(self, event: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from pytest_memreq.simulate.operators import Operator
-from pytest_memreq.simulate.storages import is_meta, key_of, tensors_in
+from pytest_memreq.simulate.storages import as_tuple, is_meta, key_of, tensors_in
 
 META = torch.device("meta")
 MOST = 100_000  # entries, of some hundred bytes each
@@ -101,17 +101,13 @@ def _remembered(operator: Operator, args: Any, result: Any) -> Callable[[Any], A
             return lambda _: None
         return (lambda args: args[0]) if result is args[0] else None
     given = {key_of(tensor) for tensor in tensors_in(args)}
-    if any(key_of(tensor) in given for tensor in tensors_in(_as_tuple(result))):
+    if any(key_of(tensor) in given for tensor in tensors_in(as_tuple(result))):
         return None  # it gives an argument back, though its schema does not say so
     try:
         made = _made(result)
     except Unknown:
         return None
     return lambda _: _make(made)
-
-
-def _as_tuple(result: Any) -> Any:
-    return result if isinstance(result, (tuple, list)) else (result,)
 
 
 def _made(result: Any) -> Any:

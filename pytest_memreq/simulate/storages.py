@@ -102,3 +102,13 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, (list, tuple)):
             yield from tensors_in(value)
+
+
+def as_tuple(result: Any) -> Any:
+    """The results of an operator, which gives one or several."""
+    return result if isinstance(result, (tuple, list)) else (result,)
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """What contiguous copies of the tensors would take together."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -108,6 +108,25 @@ def describe_failure(block: Block, error: OutOfDeviceMemory, card: Card) -> str:
     )
 
 
+def notes_of(notes: Iterable[str], possible_bytes: int, peak_bytes: int) -> tuple[str, ...]:
+    """The notes, and how far the peak could be from what is known."""
+    if possible_bytes <= peak_bytes:
+        return tuple(notes)
+    reach = f"with what is not counted, allocated may reach {format_size(possible_bytes)}"
+    return (*notes, reach)
+
+
+def phases_since(
+    phases: Sequence[tuple[int, str]], start: int, end: int
+) -> tuple[tuple[int, str], ...]:
+    """(event number, kind) where each phase with an event begins, counted from event `start` on."""
+    begun = [(max(at, start) - start, kind) for at, kind in phases]
+    last = [*(at for at, _ in begun[1:]), end - start]
+    spans = [span for span, until in zip(begun, last, strict=True) if until > span[0]]
+    changed = [span for n, span in enumerate(spans) if n == 0 or spans[n - 1][1] != span[1]]
+    return tuple(changed)
+
+
 def thin_out(sizes: Sequence[int], most: int = 2000) -> tuple[tuple[int, int], ...]:
     """(event, allocated bytes) with at most about `most` points: every bin keeps its extremes."""
     width = max(1, -(-len(sizes) * 2 // most))

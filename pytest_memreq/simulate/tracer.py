@@ -32,7 +32,14 @@ from pytest_memreq.simulate.ledger import Block, Ledger
 from pytest_memreq.simulate.operators import Operator, describe, refuse_mixed, results_on_device
 from pytest_memreq.simulate.shape_rules import SHAPES
 from pytest_memreq.simulate.shapes import Shapes
-from pytest_memreq.simulate.storages import Storages, is_meta, storage_of, tensors_in
+from pytest_memreq.simulate.storages import (
+    Storages,
+    as_tuple,
+    bytes_of,
+    is_meta,
+    storage_of,
+    tensors_in,
+)
 from pytest_memreq.simulate.streams import Streams
 from pytest_memreq.simulate.summary import describe_failure
 from pytest_memreq.simulate.workspaces import Workspaces, goes_to_lt
@@ -204,7 +211,7 @@ class Tracer(TorchDispatchMode):
             self.storages.hand_over(args[0], result)
         left: list[Tensor] = []
         if operator.makes_storage or has_rule(operator.name):
-            left = self.record(operator, args, kwargs, _as_tuple(result))
+            left = self.record(operator, args, kwargs, as_tuple(result))
         elif operator.name == "aten.detach" and self.attribution.accumulates_gradient():
             self._mark_gradient(args[0])
         if operator.is_gemm:
@@ -213,6 +220,7 @@ class Tracer(TorchDispatchMode):
             self.storages.forget(tensor)
         if operator.not_counted:
             self.notes.setdefault(operator.not_counted)
+            self.ledger.note_possible(bytes_of([*tensors, *tensors_in(as_tuple(result))]))
         return result
 
     def _would_be_in_place(self, name: str, first: Any) -> bool:
@@ -229,7 +237,7 @@ class Tracer(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **kwargs)
         if any(map(is_meta, tensors)):
-            for tensor in tensors_in(_as_tuple(result)):
+            for tensor in tensors_in(as_tuple(result)):
                 if is_meta(tensor) and not self.storages.is_known(tensor):
                     self.storages.add_foreign(tensor)
         return result
@@ -292,7 +300,3 @@ class Tracer(TorchDispatchMode):
     def is_foreign(self, tensor: Tensor) -> bool:
         """True for a tensor that user code itself wants on meta."""
         return is_meta(tensor) and not self.storages.is_pretended(tensor)
-
-
-def _as_tuple(result: Any) -> Any:
-    return result if isinstance(result, (tuple, list)) else (result,)

@@ -9,6 +9,8 @@ workspace was a second one up to torch 2.11, and is again since 2.15.
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 import torch
@@ -27,10 +29,24 @@ LT_BYTES = 2**20
 LT_HELD_UNTIL = (2, 11)
 
 
+ROCM_BYTES = 128 * 2**20  # gfx94x and gfx95x in the same function
+
+
 def workspace_bytes(card: Card, torch_version: tuple[int, int]) -> int:
     """Bytes of one workspace on a card, for a torch version."""
+    configured = _configured_bytes(os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""))
+    if configured is not None:
+        return configured
+    if card.is_rocm:
+        return ROCM_BYTES
     since = max((v for v in LARGE_ON_MAJORS if v <= torch_version), default=min(LARGE_ON_MAJORS))
     return LARGE_BYTES if card.compute_capability[0] in LARGE_ON_MAJORS[since] else SMALL_BYTES
+
+
+def _configured_bytes(setting: str) -> int | None:
+    """What CUBLAS_WORKSPACE_CONFIG asks for: pairs of KiB and how many, as `:4096:8`."""
+    pairs = re.findall(r":([0-9]+):([0-9]+)", setting)
+    return sum(int(size) * int(count) * 2**10 for size, count in pairs) if pairs else None
 
 
 class Workspaces:

@@ -11,9 +11,9 @@ from pytest_memreq.simulate.cards import CARDS, DEFAULT_CARD, find_card
 @pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
 def test_facts_are_plausible_and_sourced(card):
     """A slip in a digit or a unit falls out of these ranges."""
-    assert 14 * 2**30 < card.capacity_bytes < 192 * 10**9
+    assert 14 * 2**30 < card.capacity_bytes < 207 * 10**9
     assert (7, 0) <= card.compute_capability < (13, 0)
-    assert 40 <= card.multiprocessors <= 160
+    assert 40 <= card.multiprocessors <= 304
     assert "torch properties" in card.source or "deviceQuery" in card.source
 
 
@@ -44,6 +44,8 @@ def test_full_name_finds_its_card_in_any_case(name):
         ("A100-40GB", "NVIDIA A100-SXM4-40GB"),
         ("V100 32GB", "Tesla V100-SXM2-32GB"),
         ("H100 PCIe", "NVIDIA H100 PCIe"),
+        ("RTX 5090", "NVIDIA GeForce RTX 5090"),
+        ("MI300X", "AMD Instinct MI300X"),
         ("H100 80GB", "NVIDIA H100 80GB HBM3"),
     ],
 )

@@ -261,7 +261,7 @@ def test_convolutions_are_said_to_lack_their_workspace():
     simulation = simulate(
         lambda: nn.Conv2d(3, 8, 3).cuda()(torch.randn(2, 3, 32, 32, device="cuda"))
     )
-    assert simulation.notes == ("workspaces of convolutions (cuDNN) are not counted",)
+    assert simulation.notes[0] == "workspaces of convolutions (cuDNN) are not counted"
 
 
 def test_held_memory_counts_in_the_peak_and_is_told_apart():
@@ -295,3 +295,82 @@ def test_timeline_keeps_the_peak_of_a_long_run():
 def test_what_cannot_be_simulated_is_said_at_once(keywords, words):
     with pytest.raises(MemreqError, match=words):
         simulate(train_once, **keywords)
+
+
+def test_phases_are_marked_on_the_timeline():
+    def step():
+        model = nn.Linear(100, 100).cuda()
+        optimizer = torch.optim.Adam(model.parameters())
+        for _ in range(2):
+            model(torch.randn(10, 100, device="cuda")).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    simulation = simulate(step)
+    starts, kinds = zip(*simulation.phases, strict=True)
+    assert kinds == ("forward", "backward", "optimizer") * 2 + ("forward",)
+    assert list(starts) == sorted(set(starts))
+    assert starts[0] == 0
+    assert starts[-1] <= simulation.timeline[-1][0]
+
+
+def test_what_a_convolution_may_take_is_a_range_and_said_to_be():
+    simulation = simulate(
+        lambda: nn.Conv2d(3, 8, 3).cuda()(torch.zeros(2, 3, 64, 64, device="cuda"))
+    )
+    assert simulation.possible_peak_bytes > simulation.peak.allocated_bytes
+    assert "with what is not counted, allocated may reach" in simulation.notes[-1]
+    exact = simulate(lambda: nn.Linear(3, 8).cuda()(torch.zeros(2, 3, device="cuda")))
+    assert exact.possible_peak_bytes is None
+    assert exact.notes == ()
+
+
+def test_a_model_made_on_meta_is_counted_when_it_is_given_memory():
+    def step():
+        with torch.device("meta"):
+            model = nn.Linear(1000, 1000, bias=False)
+        assert torch.cuda.memory_allocated() == 0
+        with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+            model.to("cuda")
+        model.to_empty(device="cuda")
+        assert torch.cuda.memory_allocated() == 4_000_256
+
+    simulate(step)
+
+
+def test_workspaces_can_be_cleared():
+    def step():
+        a = torch.ones(8, 8, device="cuda")
+        before = torch.cuda.memory_allocated()
+        product = a @ a
+        torch._C._cuda_clearCublasWorkspaces()
+        del product
+        assert torch.cuda.memory_allocated() == before
+
+    simulate(step)
+
+
+def test_numbers_set_into_a_tensor_take_no_memory():
+    def step():
+        x = torch.zeros(100, device="cuda")
+        torch.cuda.reset_peak_memory_stats()
+        x[3], x[4:6] = 1.0, True
+        assert torch.cuda.max_memory_allocated() == 512
+
+    simulate(step)
+
+
+def test_the_workspace_is_as_large_as_its_variable_says(monkeypatch):
+    def step():
+        a = torch.ones(8, 8, device="cuda")
+        assert (a @ a).shape == (8, 8)
+
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:1:16:2")
+    assert simulate(step).breakdown.workspaces_bytes == (4096 + 16 * 2) * 2**10
+
+
+def test_a_card_of_another_maker_is_said_to_be_a_guess():
+    notes = simulate(lambda: torch.ones(3, device="cuda"), gpu="MI300X").notes
+    assert notes == (
+        "kernels of ROCm are simulated as if they were CUDA's; this card was compared with nothing",
+    )
