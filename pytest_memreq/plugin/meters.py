@@ -77,7 +77,11 @@ class SimulatedMeter:
         from pytest_memreq.simulate.device import PretendedDevice  # imports torch
 
         self.card_bytes: int | None = find_card(gpu).capacity_bytes
-        self._device = PretendedDevice(find_card(gpu), _allocator() or "")
+        self._device = PretendedDevice(
+            find_card(gpu),
+            allocator=_allocator() or "",
+            workspaces=os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
+        )
         self.device = self._device.device
         self.active = self._device.active
         self.prepare = self._device.prepare

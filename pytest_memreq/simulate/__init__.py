@@ -34,12 +34,13 @@ def simulate(
     gpu: str = DEFAULT_CARD,
     allocator: str | None = None,
     capacity: str | int | None = None,
+    workspaces: str | None = None,
 ) -> Simulation:
     """Run `step(*args)` on a pretended card and return what it would have needed there.
 
     Nothing is computed on the pretended device: its tensors have shapes and no values. `allocator`
     are settings as PYTORCH_CUDA_ALLOC_CONF has them; `capacity` is a size of memory other than the
-    card's. Raises SimulationError where the step asks for something that only a real device could
+    card's; `workspaces` is for cuBLAS as CUBLAS_WORKSPACE_CONFIG has it. Raises SimulationError where the step asks for something that only a real device could
     answer, and torch.OutOfMemoryError, as the card would, where there is no room.
     """
     from pytest_memreq.simulate.device import PretendedDevice  # imports torch
@@ -48,6 +49,7 @@ def simulate(
         find_card(gpu),
         allocator or "",
         None if capacity is None else parse_size(capacity),
+        workspaces or "",
     )
     with device.active():
         device.prepare()

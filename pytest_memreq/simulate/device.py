@@ -58,7 +58,13 @@ class PretendedDevice:
 
     device = DEVICE
 
-    def __init__(self, card: Card, allocator: str = "", capacity_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        card: Card,
+        allocator: str = "",
+        capacity_bytes: int | None = None,
+        workspaces: str = "",
+    ) -> None:
         self.card = card
         settings = parse_settings(
             allocator,
@@ -71,7 +77,7 @@ class PretendedDevice:
         self._storages = Storages(self._ledger)
         self._notes: dict[str, None] = {}
         self._attribution = Attribution(self._ledger, self._storages, self._notes)
-        self._workspaces = Workspaces(card)
+        self._workspaces = Workspaces(card, workspaces)
         self._casts = autocast.WeightCasts()
         self._composites = composites.kernels_for(card)
         self._tracer = Tracer(

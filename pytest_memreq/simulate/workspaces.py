@@ -9,7 +9,6 @@ workspace was a second one up to torch 2.11, and is again since 2.15.
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
@@ -32,9 +31,9 @@ LT_HELD_UNTIL = (2, 11)
 ROCM_BYTES = 128 * 2**20  # gfx94x and gfx95x in the same function
 
 
-def workspace_bytes(card: Card, torch_version: tuple[int, int]) -> int:
-    """Bytes of one workspace on a card, for a torch version."""
-    configured = _configured_bytes(os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""))
+def workspace_bytes(card: Card, torch_version: tuple[int, int], config: str = "") -> int:
+    """Bytes of one workspace on a card, for a torch version and as CUBLAS_WORKSPACE_CONFIG says."""
+    configured = _configured_bytes(config)
     if configured is not None:
         return configured
     if card.is_rocm:
@@ -44,7 +43,7 @@ def workspace_bytes(card: Card, torch_version: tuple[int, int]) -> int:
 
 
 def _configured_bytes(setting: str) -> int | None:
-    """What CUBLAS_WORKSPACE_CONFIG asks for: pairs of KiB and how many, as `:4096:8`."""
+    """Pairs of KiB and how many, as `:4096:8`; None without a pair."""
     pairs = re.findall(r":([0-9]+):([0-9]+)", setting)
     return sum(int(size) * int(count) * 2**10 for size, count in pairs) if pairs else None
 
@@ -52,9 +51,9 @@ def _configured_bytes(setting: str) -> int | None:
 class Workspaces:
     """The workspaces that a pretended card holds, by library, thread and stream."""
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: Card, config: str) -> None:
         self._version = torch_version()
-        self._bytes = workspace_bytes(card, self._version)
+        self._bytes = workspace_bytes(card, self._version, config)
         self._is_transient = self._version >= TRANSIENT_SINCE
         self._held: dict[tuple[str, str, int], Tensor] = {}
 

@@ -300,3 +300,20 @@ def test_collecting_without_torch_in_the_tests_imports_no_torch(pytester):
     )
     assert "pytest_memreq.plugin" in done.stderr
     assert not [line for line in done.stderr.splitlines() if line.split("|")[-1].strip() == "torch"]
+
+
+def test_the_workspaces_of_products_are_as_the_environment_says(pytester, report, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:1")
+    pytester.makepyfile(
+        """
+        import pytest
+        import torch
+
+        @pytest.mark.max_gpu_memory("1 GiB")
+        def test_product():
+            a = torch.ones(8, 8, device="cuda")
+            assert (a @ a).shape == (8, 8)
+        """
+    )
+    _, tests = report()
+    assert tests["test_product"]["breakdown"]["workspaces_bytes"] == 4096 * 2**10

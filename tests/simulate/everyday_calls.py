@@ -200,6 +200,11 @@ l=nn.TransformerEncoderLayer(48,4,96,batch_first=True,norm_first=True).cuda().ev
 l=nn.TransformerEncoderLayer(48,4,96,batch_first=True).cuda().half().eval(); torch.no_grad().__enter__(); y=l(R(2,5,48,g=False,dtype=torch.half)); torch.set_grad_enabled(True)
 m=nn.MultiheadAttention(48,4,batch_first=True).cuda().eval(); x=R(2,5,48,g=False); torch.no_grad().__enter__(); y=m(x,x,x); y=m(x,x,x,need_weights=False); torch.set_grad_enabled(True)
 from torch.nn.attention import sdpa_kernel, SDPBackend as B; x=R(2,3,10,16); c=sdpa_kernel(B.MATH); c.__enter__(); y=F.scaled_dot_product_attention(x,x,x,is_causal=True,dropout_p=.1); c.__exit__(None,None,None); y.sum().backward()
+m=nn.EmbeddingBag(1000,64,mode='mean').cuda(); y=m(I(64,10)); y.sum().backward()
+m=nn.EmbeddingBag(1000,64,mode='sum').cuda(); y=m(I(500,40)); y.backward(torch.randn(500,64,device='cuda'))
+m=nn.EmbeddingBag(1000,64,mode='max').cuda(); y=m(I(64,10)); y.sum().backward()
+m=nn.EmbeddingBag(1000,64,mode='sum').cuda(); y=m(I(2000,50)); y.sum().backward()
+m=nn.EmbeddingBag(1000,64,mode='sum').cuda(); y=m(I(300),torch.tensor([0,100,200],device='cuda')); y.sum().backward()
 """.strip().splitlines()
 
 

@@ -360,13 +360,13 @@ def test_numbers_set_into_a_tensor_take_no_memory():
     simulate(step)
 
 
-def test_the_workspace_is_as_large_as_its_variable_says(monkeypatch):
+def test_the_workspace_is_as_large_as_its_setting_says():
     def step():
         a = torch.ones(8, 8, device="cuda")
         assert (a @ a).shape == (8, 8)
 
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:1:16:2")
-    assert simulate(step).breakdown.workspaces_bytes == (4096 + 16 * 2) * 2**10
+    simulation = simulate(step, workspaces=":4096:1:16:2")
+    assert simulation.breakdown.workspaces_bytes == (4096 + 16 * 2) * 2**10
 
 
 def test_a_card_of_another_maker_is_said_to_be_a_guess():

@@ -16,7 +16,6 @@ RECORD = SHARED / "research" / "oracle-comparison.md"
 DIFFERENT = {
     "unique": "the result depends on values: its upper bound is simulated",
     "nonzero": "the result depends on values: its upper bound is simulated",
-    "emb_bag": "what the backward of embedding_bag sorts is not known",
     "fft": "workspaces of cuFFT are not known",
     "multinomial": "checks of its input take 10 bytes more",
 }

@@ -87,6 +87,7 @@ def topk(call: Call) -> Scratch | None:
 
 
 FEW_INDICES = 3072
+BAG_MAX = 2
 ROWS_PER_THREAD = 10
 ACCUMULATOR_BYTES = 4
 
@@ -101,12 +102,28 @@ def embedding_backward(call: Call) -> Scratch | None:
     copied = copies(grad.reshape(-1, grad.shape[-1]) if grad.is_contiguous() else grad)
     if indices.numel() <= FEW_INDICES:
         return Scratch((*copied, RESULT)) if copied else None
+    return _rows_summed(copied, indices, words, grad.shape[-1])
+
+
+def bag_backward(call: Call) -> Scratch | None:
+    """_embedding_bag_dense_backward_cuda of aten/src/ATen/native/cuda/EmbeddingBag.cu.
+
+    The largest of a bag is known; what sums or means it is sorted like many indices.
+    """
+    grad, indices, words, mode = (call.args[at] for at in (0, 1, 6, 8))
+    copied = copies(grad)
+    if mode == BAG_MAX:
+        return Scratch((*copied, RESULT)) if copied else None
+    return _rows_summed(copied, indices, words, grad.shape[-1])
+
+
+def _rows_summed(copied: tuple[int, ...], indices: Tensor, words: int, width: int) -> Scratch:
+    """Indices sorted, and parts of each word's rows summed (EmbeddingBackwardKernel.cu)."""
     number = indices.numel()
     listed = number * INDEX_BYTES
     sorted_bytes = cub.radix_sort(number, INDEX_BYTES, INDEX_BYTES, cub.bits_of(words))
     segments = min(number, words)
     parts = number // ROWS_PER_THREAD + segments
-    width = grad.shape[-1]
     first = len(copied)
     before = (*copied, listed, listed, listed, sorted_bytes, ~(first + 3), ~(first + 2))
     after = (
@@ -184,6 +201,7 @@ RULES = {
     "aten.sort": sort,
     "aten.topk": topk,
     "aten.embedding_dense_backward": embedding_backward,
+    "aten._embedding_bag_backward": bag_backward,
     "aten.index_put": index_put,
     "aten.index_put_": index_put,
     "aten._index_put_impl_": index_put,
