@@ -39,9 +39,10 @@ def simulate(
     """Run `step(*args)` on a pretended card and return what it would have needed there.
 
     Nothing is computed on the pretended device: its tensors have shapes and no values. `allocator`
-    are settings as PYTORCH_CUDA_ALLOC_CONF has them; `capacity` is a size of memory other than the
-    card's; `workspaces` is for cuBLAS as CUBLAS_WORKSPACE_CONFIG has it. Raises SimulationError where the step asks for something that only a real device could
-    answer, and torch.OutOfMemoryError, as the card would, where there is no room.
+    are settings as PYTORCH_CUDA_ALLOC_CONF has them, `workspaces` is for cuBLAS as
+    CUBLAS_WORKSPACE_CONFIG has it; `capacity` is a size of memory other than the card's. Raises
+    SimulationError where the step asks for something that only a real device could answer, and
+    torch.OutOfMemoryError, as the card would, where there is no room.
     """
     from pytest_memreq.simulate.device import PretendedDevice  # imports torch
 

@@ -19,6 +19,7 @@ from torch.library import Library
 from pytest_memreq.simulate import fused
 from pytest_memreq.simulate.attention import attend
 from pytest_memreq.simulate.cards import Card
+from pytest_memreq.simulate.storages import is_meta
 
 aten = torch.ops.aten
 Kernel = Callable[..., Any]
@@ -107,7 +108,11 @@ def _sequence_loss(
 ) -> Tensor:
     # ctc_loss of aten/src/ATen/native/LossCTC.cpp takes lengths on the CPU for numbers, and gives
     # meta tensors another way. Of cuDNN's kernel, for blank 0 and short targets, nothing is known.
-    lengths = [list(map(int, given)) for given in (input_lengths, target_lengths)]
+    steps, batch = log_probs.shape[:2]
+    lengths = [
+        _lengths(input_lengths, [steps] * batch),
+        _lengths(target_lengths, _shared_out(targets, batch)),
+    ]
     loss: Tensor = aten._ctc_loss(log_probs, targets, *lengths, blank, zero_infinity)[0]
     if zero_infinity:
         loss = torch.where(loss == math.inf, torch.zeros_like(loss), loss)
@@ -115,6 +120,18 @@ def _sequence_loss(
         divisors = torch.tensor(lengths[1], dtype=loss.dtype, device=log_probs.device)
         return (loss / divisors.clamp_min(1)).mean()
     return loss.sum() if reduction == 2 else loss
+
+
+def _lengths(given: Any, otherwise: list[int]) -> list[int]:
+    # On the card they have no values, so they are as long as they can be.
+    return otherwise if isinstance(given, Tensor) and is_meta(given) else list(map(int, given))
+
+
+def _shared_out(targets: Tensor, batch: int) -> list[int]:
+    if targets.dim() == 2:
+        return [targets.shape[1]] * batch
+    each, more = divmod(targets.numel(), batch)
+    return [each + (at < more) for at in range(batch)]
 
 
 def _linear(tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -25,6 +25,7 @@ from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.handlers import HANDLERS
 from pytest_memreq.simulate.ledger import Block, Ledger
+from pytest_memreq.simulate.recorder import Recorder
 from pytest_memreq.simulate.replace import replaced
 from pytest_memreq.simulate.storages import Storages
 from pytest_memreq.simulate.streams import DEVICE, Streams
@@ -80,18 +81,15 @@ class PretendedDevice:
         self._workspaces = Workspaces(card, workspaces)
         self._casts = autocast.WeightCasts()
         self._composites = composites.kernels_for(card)
-        self._tracer = Tracer(
+        recorder = Recorder(
             self._ledger,
             self._storages,
             self._attribution,
             self._workspaces,
-            self._composites,
-            HANDLERS,
             card,
             self._streams,
-            self._notes,
         )
-        self._setup_events = 0
+        self._tracer = Tracer(recorder, self._composites, HANDLERS, self._notes)
         self._start_event = 0
         self._held_bytes = 0
 

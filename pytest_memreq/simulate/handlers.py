@@ -26,7 +26,9 @@ def _item(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
     block = tracer.storages.block_of(tensor)
     tracer.pretend("item()")
     if tensor.dtype is torch.bool:
-        return block is not None and block.operator in USUALLY_TRUE
+        if block is None or block.truth is None:
+            return block is not None and block.operator in USUALLY_TRUE
+        return block.truth
     return torch.zeros((), dtype=tensor.dtype).item()
 
 
@@ -142,6 +144,21 @@ def _clone(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
     return torch.sparse_coo_tensor(indices, values, tensor.shape, check_invariants=False)
 
 
+def _grouped_product(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
+    first, second = args[:2]
+    if first.dtype is torch.bfloat16 or not tracer.storages.is_pretended(first):
+        return NotImplemented
+    # The meta kernel knows bfloat16 only; aten/src/ATen/native/cuda/GroupedBlas.cpp has the others.
+    offsets = args[2] if len(args) > 2 else kwargs.get("offs")
+    groups = () if offsets is None or first.dim() != second.dim() else (offsets.numel(),)
+    shape = (*groups, first.shape[-2], second.shape[-1])
+    if first.dim() == second.dim() == 3:
+        shape = (first.shape[0], *shape[-2:])
+    result = torch.empty(shape, dtype=kwargs.get("out_dtype") or first.dtype, device=_META)
+    tracer.allocate(result, func._schema.name.replace("::", "."))
+    return result
+
+
 def _nothing(_tracer: Tracer, _func: OpOverload, _args: Any, _kwargs: Any) -> None:
     return None
 
@@ -158,6 +175,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.unique_dim": _unique,
     "aten.unique_consecutive": _unique,
     "aten.index": _index,
+    "aten._grouped_mm": _grouped_product,
     "aten.clone": _clone,
     "aten.resize_": _resize,
     "aten.set_": _set,

@@ -27,7 +27,8 @@ class Block:
     """One allocation. `category` is set once something is known to be, say, a parameter.
 
     `block_bytes` is what `allocated` counts for it, known once it is allocated. A block that
-    `is_read_elsewhere` was handed to another stream than its own (Tensor.record_stream).
+    `is_read_elsewhere` was handed to another stream than its own (Tensor.record_stream). `truth` is
+    what a comparison is taken to have found, for one that was made by comparing.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Block:
     category: str | None = None
     stream: int = 0
     is_read_elsewhere: bool = False
+    truth: bool | None = None
     block_bytes: int = 0
     chunk: Chunk | None = None
 

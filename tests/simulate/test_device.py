@@ -374,3 +374,28 @@ def test_a_card_of_another_maker_is_said_to_be_a_guess():
     assert notes == (
         "kernels of ROCm are simulated as if they were CUDA's; this card was compared with nothing",
     )
+
+
+def test_comparisons_answer_as_if_every_number_were_just_above_zero():
+    def step():
+        x = torch.randn(5, device="cuda")
+        assert not (x.max() >= 30)
+        assert x.max() <= 30
+        assert (x >= 0).all()
+        assert (x > 0).any()
+        assert not (x < 0).any()
+        assert x.isfinite().all()
+        assert not x.isnan().any()
+        assert (~(x == 0)).all()
+        assert torch.ones(5, dtype=torch.bool, device="cuda").all()
+        assert torch.allclose(x, x + 1)
+
+    assert len(simulate(step).pretended) > 5
+
+
+def test_distributions_and_their_constraints_are_satisfied():
+    def step():
+        torch.distributions.Normal(torch.zeros(5, device="cuda"), 1.0).rsample()
+        torch.distributions.Categorical(logits=torch.zeros(5, 9, device="cuda")).sample()
+
+    simulate(step)

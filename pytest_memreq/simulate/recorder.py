@@ -1,0 +1,143 @@
+"""What operators ask of the card's memory, written into the ledger."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pytest_memreq.simulate.allocator import OutOfDeviceMemory
+from pytest_memreq.simulate.attribution import Attribution
+from pytest_memreq.simulate.cards import Card
+from pytest_memreq.simulate.kernels import NO_SCRATCH, RESULT, Call, scratch_of
+from pytest_memreq.simulate.ledger import Block, Ledger
+from pytest_memreq.simulate.operators import Operator, results_on_device
+from pytest_memreq.simulate.storages import Storages, is_meta, storage_of, tensors_in
+from pytest_memreq.simulate.streams import Streams
+from pytest_memreq.simulate.summary import describe_failure
+from pytest_memreq.simulate.truth import truth_of
+from pytest_memreq.simulate.workspaces import Workspaces
+
+_META = torch.device("meta")
+
+
+class Recorder:
+    """Allocates what operators make and what their kernels take.
+
+    Raises torch.OutOfMemoryError where the card has no room.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        storages: Storages,
+        attribution: Attribution,
+        workspaces: Workspaces,
+        card: Card,
+        streams: Streams,
+    ) -> None:
+        self.ledger = ledger
+        self.storages = storages
+        self.attribution = attribution
+        self.workspaces = workspaces
+        self.card = card
+        self.streams = streams
+
+    def allocate(
+        self,
+        tensor: Tensor,
+        operator: str,
+        *,
+        is_input: bool = False,
+        category: str | None = None,
+        size_bytes: int | None = None,
+    ) -> None:
+        """The tensor's storage is new on the card, unless it is known or empty.
+
+        `size_bytes` is its size there, where that is not the one on meta.
+        """
+        if not is_meta(tensor) or self.storages.is_known(tensor):
+            return
+        place = self.attribution.place()
+        if self.attribution.accumulates_gradient():
+            category = "gradients"
+        block = Block(
+            number=self.ledger.next_number(),
+            requested_bytes=storage_of(tensor).nbytes() if size_bytes is None else size_bytes,
+            operator=operator,
+            module=place.module,
+            source=place.source,
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            born=self.ledger.phase,
+            is_input=is_input and self.ledger.phase.kind == "forward" and not place.module,
+            in_module=self.attribution.in_module,
+            is_recorded=torch.is_grad_enabled(),
+            category=category,
+            stream=self.streams.current,
+        )
+        try:
+            self.storages.add(tensor, block)
+        except OutOfDeviceMemory as error:
+            raise torch.OutOfMemoryError(describe_failure(block, error, self.card)) from None
+
+    def record_stream(self, tensor: Tensor, stream: Any) -> None:
+        """Another stream reads the tensor: its memory is free again only when that is over."""
+        block = self.storages.block_of(tensor)
+        if block is not None and stream.stream_id != block.stream:
+            block.is_read_elsewhere = True
+
+    def record(
+        self, operator: Operator, args: Any, kwargs: Any, results: Any, *, is_input: bool = False
+    ) -> list[Tensor]:
+        """Allocate the results, and what the kernel takes; what it has not freed is returned."""
+        tensors = list(tensors_in(results_on_device(operator.name, args, results)))
+        scratch = scratch_of(operator.name, Call(args, kwargs, tensors, self.card)) or NO_SCRATCH
+        waiting = iter(tensors)
+        taken: dict[int, Tensor] = {}
+        requests = count()
+        for event in (*scratch.events, *[RESULT] * len(tensors)):
+            if event is RESULT:
+                tensor = next(waiting, None)
+                if tensor is not None:
+                    self.allocate(
+                        tensor, operator.name, is_input=is_input, size_bytes=scratch.result_bytes
+                    )
+                    self._note_truth(tensor, operator.name, args)
+            elif event >= 0:
+                taken[next(requests)] = self._take(event)
+            else:
+                self.storages.forget(taken.pop(~event))
+        return list(taken.values())
+
+    def _note_truth(self, tensor: Tensor, name: str, args: Any) -> None:
+        if tensor.dtype is torch.bool:
+            block = self.storages.block_of(tensor)
+            if block is not None:
+                block.truth = truth_of(name, args, self._truth_in)
+
+    def _truth_in(self, tensor: Tensor) -> bool | None:
+        block = self.storages.block_of(tensor)
+        return None if block is None else block.truth
+
+    def use_workspaces(self, *, is_lt: bool) -> None:
+        """Allocate what a product's library lacks, and keep it where torch does."""
+        stream = self.streams.current
+        for library, size_bytes in self.workspaces.missing(stream, is_lt=is_lt):
+            workspace = self._take(size_bytes, f"{library} workspace", "workspaces")
+            self.workspaces.hold(library, workspace, stream)
+
+    def _take(
+        self, size_bytes: int, operator: str = "kernel scratch", category: str | None = None
+    ) -> Tensor:
+        taken = torch.empty(size_bytes, dtype=torch.uint8, device=_META)
+        self.allocate(taken, operator, category=category)
+        return taken
+
+    def mark_gradient(self, tensor: Tensor) -> None:
+        """The tensor is handed over to a leaf as its gradient."""
+        block = self.storages.block_of(tensor)
+        if block is not None and block.category is None:
+            block.category = "gradients"
