@@ -11,20 +11,32 @@ import gc
 import json
 import lzma
 import sys
-from dataclasses import replace
+from dataclasses import fields
 from difflib import SequenceMatcher
 from pathlib import Path
 
 import torch
 
 from benchmarks.cuda_scripts import SCRIPTS
-from pytest_memreq.simulate import find_card
+from pytest_memreq.simulate.cards import Card, find_card
 from pytest_memreq.simulate.device import PretendedDevice
 
 DATA = Path(__file__).parent / "data"
 CARDS = {(9, 0): "NVIDIA H100 80GB HBM3", (8, 0): "NVIDIA A100-SXM4-80GB"}
-RECORDED_MULTIPROCESSORS = 132  # of both pretended cards, where no card was
 METRICS = ("requested", "allocated", "reserved")
+
+
+class RecordedCard(Card):
+    """A card as the builds that recorded answered for it, where no card was."""
+
+    resident_blocks = 2
+
+
+def recorded_card(capability):
+    """The card of a capability, with what was answered for both."""
+    card = find_card(CARDS[capability])
+    facts = {field.name: getattr(card, field.name) for field in fields(card)}
+    return RecordedCard(**{**facts, "multiprocessors": 132})
 
 
 def records():
@@ -36,8 +48,7 @@ def records():
 
 def simulated(name, capability):
     """Events and peaks of a script, as they are recorded."""
-    card = replace(find_card(CARDS[capability]), multiprocessors=RECORDED_MULTIPROCESSORS)
-    device = PretendedDevice(card)
+    device = PretendedDevice(recorded_card(capability))
     gc.collect()
     with device.active():
         device.prepare()

@@ -13,6 +13,8 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
+from benchmarks.operator_scripts import SMALL_SCRIPTS
+
 CUDA = {"device": "cuda"}
 HALF, BF16 = torch.float16, torch.bfloat16
 
@@ -647,4 +649,5 @@ SCRIPTS = {
     "losses": losses,
     "norms": norms,
     "pictures": pictures,
+    **SMALL_SCRIPTS,
 }

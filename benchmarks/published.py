@@ -1,7 +1,6 @@
 """Simulated peaks beside what others measured on cards and published.
 
-`python -m benchmarks.published` prints a Markdown table, a row a figure; it ends with 1 where a
-figure is off by more than its last printed digit and is not listed as known to be.
+`python -m benchmarks.published` prints a Markdown table, a row a figure.
 """
 
 import json

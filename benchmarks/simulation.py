@@ -12,19 +12,20 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 
 RUNS = 2
 
 
-def gpt_steps(device, after_step=lambda: None):
-    """Two steps of a GPT of 24 blocks, 1024 wide, batch 2 of 512 tokens, with AdamW."""
+def gpt_steps(device, after_step=lambda: None, depth=24):
+    """Two steps of a GPT of so many blocks, 1024 wide, batch 2 of 512 tokens, with AdamW."""
     import torch
     from torch.nn.functional import cross_entropy
 
     from example_project.models.gpt import GPT
 
     with torch.device(device):
-        model = GPT(depth=24, width=1024, heads=16)
+        model = GPT(depth=depth, width=1024, heads=16)
     optimizer = torch.optim.AdamW(model.parameters())
     for _ in range(2):
         tokens = torch.zeros(2, 513, dtype=torch.int64, device=device)
@@ -50,10 +51,10 @@ def llama_step():
     optimizer.step()
 
 
-def memreq_gpt():
+def memreq_gpt(depth=24):
     from pytest_memreq import simulate
 
-    return simulate(gpt_steps, "cuda").peak.allocated_bytes
+    return simulate(partial(gpt_steps, "cuda", depth=depth)).peak.allocated_bytes
 
 
 def memtracker_gpt():
@@ -75,6 +76,10 @@ CASES = {
     "GPT 24 x 1024, two steps, memreq": memreq_gpt,
     "GPT 24 x 1024, two steps, MemTracker": memtracker_gpt,
     "Llama 2 7B, one step, memreq": memreq_llama,
+    **{
+        f"GPT {depth} x 1024, two steps, memreq": partial(memreq_gpt, depth)
+        for depth in (12, 48, 96)
+    },
 }
 
 

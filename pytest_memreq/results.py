@@ -32,6 +32,18 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """What simulating a test said that was measured as well.
+
+    `reason` says why the peak is not all that the test does, where the test did not come through.
+    """
+
+    gpu: str
+    peak: Peak
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
     """What one checked test needed, and the verdict on it."""
 
@@ -44,6 +56,7 @@ class TestResult:
     outcome: Outcome = "passed"
     peak: Peak = field(default_factory=Peak)
     peak_at: str | None = None
+    simulated: Simulated | None = None
     budget: Mapping[str, int] = field(default_factory=dict)
     breakdown: Breakdown | None = None
     held_bytes: int | None = None
@@ -73,11 +86,12 @@ class TestResult:
     def from_dict(cls, raw: Mapping[str, Any]) -> TestResult:
         """The inverse of `to_dict`."""
         kept = {k: v for k, v in raw.items() if k not in ("baseline", "ranks")}
-        broken_down = raw["breakdown"]
+        broken_down, simulated = raw["breakdown"], raw["simulated"]
         return cls(
             **{
                 **kept,
                 "peak": Peak(**raw["peak"]),
+                "simulated": None if simulated is None else _simulated_from_dict(simulated),
                 "breakdown": None if broken_down is None else Breakdown(**broken_down),
                 "sites": tuple(_site_from_dict(site) for site in raw["sites"]),
                 "notes": tuple(raw["notes"]),
@@ -112,6 +126,10 @@ class Results:
 def to_json(results: Results) -> str:
     """`memreq.json`: strict JSON; a NaN or infinity raises ValueError instead of being written."""
     return json.dumps(results.to_dict(), indent=1, allow_nan=False) + "\n"
+
+
+def _simulated_from_dict(raw: Mapping[str, Any]) -> Simulated:
+    return Simulated(**{**raw, "peak": Peak(**raw["peak"])})
 
 
 def _site_to_dict(site: Site) -> dict[str, Any]:

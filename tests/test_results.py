@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytest_memreq import Breakdown, Requirement
 from pytest_memreq.gate.verdict import VERDICT_WORDS
 from pytest_memreq.requirement import WORDS, LayerRow, Peak, RankShare, Site
-from pytest_memreq.results import Environment, Results, TestResult, to_json
+from pytest_memreq.results import Environment, Results, Simulated, TestResult, to_json
 
 BYTES = st.none() | st.integers(0, 2**62)
 SITES = st.builds(
@@ -19,13 +19,15 @@ SITES = st.builds(
     module=st.none() | st.text(),
     shape=st.none() | st.lists(st.integers(0, 9)).map(tuple),
 )
+PEAKS = st.builds(Peak, requested_bytes=BYTES, allocated_bytes=BYTES, reserved_bytes=BYTES)
 RESULTS = st.builds(
     TestResult,
     nodeid=st.text(),
     mode=st.sampled_from([None, "measured", "simulated"]),
     verdict=st.sampled_from(VERDICT_WORDS),
     reason=st.text(),
-    peak=st.builds(Peak, requested_bytes=BYTES, allocated_bytes=BYTES, reserved_bytes=BYTES),
+    peak=PEAKS,
+    simulated=st.none() | st.builds(Simulated, gpu=st.text(), peak=PEAKS, reason=st.text()),
     budget=st.dictionaries(st.just("allocated_bytes"), st.integers(0, 2**62)),
     breakdown=st.none() | st.builds(Breakdown, **{f"{word}_bytes": BYTES for word in WORDS}),
     sites=st.lists(SITES, max_size=3).map(tuple),

@@ -16,8 +16,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(_: argparse.Namespace) -> int:
-    head = ["Name", "Capacity", "Bytes", "Compute capability", "Multiprocessors", "Source"]
-    print("\n".join(aligned([head, *map(_cells, CARDS.values())], numbers=range(1, 5))))
+    head = ["Name", "Capacity", "Bytes", "Context", "Capability", "Multiprocessors", "Source"]
+    print("\n".join(aligned([head, *map(_cells, CARDS.values())], numbers=range(1, 6))))
     return 0
 
 
@@ -26,6 +26,7 @@ def _cells(card: Card) -> list[str]:
         card.name,
         format_size(card.capacity_bytes),
         f"{card.capacity_bytes:,}",
+        "?" if card.context_bytes is None else format_size(card.context_bytes),
         "{}.{}".format(*card.compute_capability),
         str(card.multiprocessors),
         card.source,

@@ -15,7 +15,7 @@ from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.units import LIMIT_FORMS
 
-MODES = ("auto", "measure", "simulate", "off")
+MODES = ("auto", "measure", "simulate", "both", "off")
 UNCHECKED = ("fail", "skip")
 TABLE = "[tool.memreq]"
 
@@ -41,7 +41,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--memreq",
         dest="memreq_mode",
         choices=MODES,
-        help="measure on a device, simulate without one, or choose by what is there (auto)",
+        help="measure on a device, simulate, do both, or choose by what is there (auto)",
     )
     group.addoption(
         "--memreq-report",

@@ -13,7 +13,7 @@ from pytest_memreq.plugin.checks import Check
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.meters import Meter
 from pytest_memreq.requirement import METRICS, Finding, Peak
-from pytest_memreq.results import Environment, Outcome, TestResult
+from pytest_memreq.results import Environment, Outcome, Simulated, TestResult
 
 SHOWN_PRETENDED = 3
 REPORTED_SITES = 100  # a large model has thousands; the breakdown has them all
@@ -25,11 +25,17 @@ BYSTANDER = (
 
 @dataclass(slots=True, kw_only=True)
 class Course:
-    """A test's check and meter; `finding` and `verdict` are there once its call is over."""
+    """A test's check and meter; `finding` and `verdict` are there once its call is over.
+
+    A rehearsal is the simulation of a test before it is measured, which then has what it said as
+    `simulated`.
+    """
 
     check: Check
     meter: Meter | None
     problem: str = ""
+    is_rehearsal: bool = False
+    simulated: Simulated | None = None
     finding: Finding | None = None
     verdict: Verdict | None = None
 
@@ -85,6 +91,7 @@ class Course:
             outcome=_outcome(report),
             peak=finding.peak,
             peak_at=finding.peak_at,
+            simulated=self.simulated,
             budget=self._budget_bytes(),
             breakdown=finding.breakdown,
             held_bytes=finding.held_bytes,
@@ -113,6 +120,8 @@ COURSE = pytest.StashKey[Course]()
 def enforce(nodeid: str, course: Course, settings: Settings) -> None:
     """Fail or skip the test whose verdict asks for it; return where it may go on as it went."""
     __tracebackhide__ = True
+    if course.is_rehearsal:
+        return
     if course.check.is_bystander and course.finding is not None and course.finding.did_allocate:
         pytest.skip(BYSTANDER)
     verdict = course.verdict

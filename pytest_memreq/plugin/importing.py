@@ -32,7 +32,7 @@ class Importing:
         """Pretend the card while a module that has budgets is imported."""
         if not isinstance(collector, pytest.Module) or not self._has_budgets(collector):
             return (yield)
-        automatic = self._settings.mode == "auto"
+        automatic = self._settings.mode != "simulate"
         with pretended_imports(self._card, only_without_device=automatic) as asked:
             report = yield
         collector.stash[SAW_PRETENCE] = asked.was_asked

@@ -21,6 +21,8 @@ from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
 if TYPE_CHECKING:
     import torch
 
+MEASURING = ("measure", "both")  # modes that are nothing without a device
+
 
 @dataclass(slots=True)
 class Span:
@@ -142,7 +144,8 @@ class Meters:
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._config = config
         self._settings = settings
-        self._made: dict[str, Meter] = {}
+        self._pretended: dict[str, SimulatedMeter] = {}
+        self._measuring: MeasuringMeter | None = None
         self._backend: Backend | None = None
         self._has_looked = False
 
@@ -154,17 +157,27 @@ class Meters:
         """The meter of a test. Raises MemreqError where measuring was asked for and nothing can."""
         backend = None if self._settings.mode == "simulate" else self.backend()
         if backend is not None:
-            return self._made.setdefault("", MeasuringMeter(backend))
-        if self._settings.mode == "measure":
+            if self._measuring is None:
+                self._measuring = MeasuringMeter(backend)
+            return self._measuring
+        if self._settings.mode in MEASURING:
             raise MemreqError("no device to measure on")
-        card = self.card_for(gpu)
-        if card not in self._made:
-            self._made[card] = SimulatedMeter(card)
-        return self._made[card]
+        return self._simulating(self.card_for(gpu))
+
+    def rehearsal_for(self, gpu: str | None) -> SimulatedMeter:
+        """The meter that simulates a test before it is measured: on the same card, if known."""
+        backend = self.backend()
+        present = None if backend is None else backend.card_name()
+        return self._simulating(self.card_for(gpu or self._settings.gpu or _known(present)))
+
+    def _simulating(self, card: str) -> SimulatedMeter:
+        if card not in self._pretended:
+            self._pretended[card] = SimulatedMeter(card)
+        return self._pretended[card]
 
     def kind_of(self, gpu: str | None) -> str:
         """What tests share fixtures by: the card that is pretended, "" for a real one."""
-        is_real = self._settings.mode == "measure" or (
+        is_real = self._settings.mode in MEASURING or (
             self._settings.mode == "auto" and self.backend() is not None
         )
         return "" if is_real else self.card_for(gpu)
@@ -175,6 +188,13 @@ class Meters:
             self._backend = self._config.hook.pytest_memreq_backend(config=self._config)
             self._has_looked = True
         return self._backend
+
+
+def _known(gpu: str | None) -> str | None:
+    try:
+        return None if gpu is None else find_card(gpu).name
+    except MemreqError:
+        return None
 
 
 def _environment(mode: Mode, gpu: str | None, gpu_bytes: int | None) -> Environment:

@@ -38,6 +38,7 @@ class Reporting:
             "auto": f"measured on a device if there is one, else simulated on {card}",
             "measure": "measured",
             "simulate": f"simulated on {card}",
+            "both": "simulated, and then measured",
             "off": "off",
         }[settings.mode]
         path = settings_file(self._config)

@@ -13,6 +13,7 @@ from pytest_memreq.plugin.checks import CHECK, Check, check_of
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.course import COURSE, Course, enforce
 from pytest_memreq.plugin.meters import Meters
+from pytest_memreq.plugin.rehearsal import SIMULATED, is_rehearsal, rehearse
 from pytest_memreq.plugin.wire import attach, refuse_run
 
 
@@ -44,6 +45,9 @@ class Session:
 
         pytest finalizes every fixture of a test that nothing follows.
         """
+        if self._is_to_rehearse(item) and SIMULATED not in item.stash:
+            item.stash[SIMULATED] = None
+            rehearse(item)
         if nextitem is None or self._kind(item) == self._kind(nextitem):
             return None
         done: object = item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
@@ -55,7 +59,7 @@ class Session:
         check = item.stash.get(CHECK, None)
         if check is None:
             return (yield)
-        course = item.stash[COURSE] = self._begin(check)
+        course = item.stash[COURSE] = self._begin(item, check)
         if course.meter is None:
             return (yield)
         course.meter.prepare()
@@ -112,15 +116,27 @@ class Session:
             traceback.clear_frames(call.excinfo.tb)
         return report
 
-    def _begin(self, check: Check) -> Course:
+    def _begin(self, item: pytest.Item, check: Check) -> Course:
+        gpu = check.budget.gpu
+        if is_rehearsal(item):
+            return Course(check=check, meter=self.meters.rehearsal_for(gpu), is_rehearsal=True)
+        simulated = item.stash.get(SIMULATED, None)
         try:
-            return Course(check=check, meter=self.meters.meter_for(check.budget.gpu))
+            return Course(check=check, meter=self.meters.meter_for(gpu), simulated=simulated)
         except MemreqError as error:
             return Course(check=check, meter=None, problem=str(error))
 
     def _kind(self, item: pytest.Item) -> str | None:
         check = item.stash.get(CHECK, None)
-        return None if check is None else self.meters.kind_of(check.budget.gpu) or None
+        if check is None:
+            return None
+        if self._is_to_rehearse(item):
+            return item.nodeid  # it follows a pretended test, and one may follow it
+        return self.meters.kind_of(check.budget.gpu) or None
+
+    def _is_to_rehearse(self, item: pytest.Item) -> bool:
+        check = item.stash.get(CHECK, None)
+        return self.settings.mode == "both" and check is not None and check.is_judged
 
 
 def _show_message_alone(report: pytest.TestReport) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pytest_memreq.gate.verdict import SHOWN_SITES, Word, describe_site
 from pytest_memreq.reports.text import shortened, visible
-from pytest_memreq.requirement import METRICS, Breakdown, Metric
-from pytest_memreq.results import Results, TestResult
+from pytest_memreq.requirement import METRICS, Breakdown, Metric, Peak
+from pytest_memreq.results import Results, Simulated, TestResult
 from pytest_memreq.units import format_size
 
 BAR_CELLS = 10
@@ -63,12 +63,34 @@ def _rows(test: TestResult, width: int) -> Iterator[str]:
 
 
 def _details(test: TestResult) -> Iterator[str]:
+    if test.simulated is not None:
+        yield visible(_beside(test.simulated, test.peak))
     if test.verdict not in SHOWN_WITH_DETAILS or test.outcome == "xfailed":
         return
     yield visible(test.reason)
     if test.breakdown is not None and test.breakdown.total_bytes and test.verdict != "unchecked":
         yield _breakdown(test.breakdown)
         yield from (visible(describe_site(site)) for site in test.sites[:SHOWN_SITES])
+
+
+def _beside(simulated: Simulated, measured: Peak) -> str:
+    pairs = [(metric, simulated.peak.of(metric), measured.of(metric)) for metric in METRICS]
+    figures = [
+        f"{metric} {format_size(size)} ({_difference(size, other)})"
+        for metric, size, other in pairs
+        if size is not None
+    ]
+    text = f"simulated on {simulated.gpu}: {', '.join(figures) or 'nothing'}"
+    return f"{text}, as far as it came: {simulated.reason}" if simulated.reason else text
+
+
+def _difference(size: int, measured: int | None) -> str:
+    if measured is None:
+        return "not measured"
+    if size == measured:
+        return "as measured"
+    share = f", {size / measured - 1:+.2%}" if measured else ""
+    return f"{size - measured:+,} bytes{share}"
 
 
 def _breakdown(breakdown: Breakdown) -> str:

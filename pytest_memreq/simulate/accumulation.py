@@ -23,10 +23,13 @@ from pytest_memreq.simulate.storages import storage_of
 _ZEROS = ("aten.new_zeros", "aten.zeros")
 _COMPARED = ("aten.eq", "aten.ne", "aten.isnan")
 # Operators that formulas apply in place to what one of these has just made: gather_backward,
-# index_select_backward, index_backward, value_selecting_reduction_backward,
+# index_select_backward, index_backward, masked_select_backward, value_selecting_reduction_backward,
 # evenly_distribute_backward and binary_cross_entropy_with_logits_backward.
 IN_PLACE_IN_FORMULAS: dict[str, tuple[str, ...]] = {
-    **{f"aten.{name}": _ZEROS for name in ("scatter", "scatter_add", "index_add", "index_put")},
+    **{
+        f"aten.{name}": _ZEROS
+        for name in ("scatter", "scatter_add", "index_add", "index_put", "masked_scatter")
+    },
     **dict.fromkeys(("aten.logical_and", "aten.logical_or"), _COMPARED),
     **dict.fromkeys(("aten.sub", "aten.mul"), ("aten.sigmoid",)),
 }

@@ -31,6 +31,9 @@ from pytest_memreq.simulate.storages import Storages
 RECURRENT = (
     "recurrent layers are simulated as products; cuDNN, if it runs them, allocates otherwise"
 )
+# Where torch.compile, checkpoint_wrapper and FSDP1 keep the module that they wrap, as
+# torch/distributed/fsdp/_common_utils.py (clean_tensor_name) has it.
+WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
 
 _current_node = torch._C._current_autograd_node
 _sequence_number = torch._C._autograd._get_sequence_nr
@@ -135,7 +138,7 @@ class Attribution:
         if module not in self._roots:
             self._roots.add(module)
             for name, child in module.named_modules():
-                self._names.setdefault(child, name or type(child).__name__)
+                self._names.setdefault(child, plain_name(name) or type(child).__name__)
         self._mark_module(module)  # now, for it may be gone when the result is made
 
     def _leave_module(self, _module: Module, _args: Any, _result: Any) -> None:
@@ -164,7 +167,7 @@ class Attribution:
         for name, parameter in module.named_parameters():
             block = self._mark_parameter(parameter)
             if block is not None and not block.module:
-                block.module = name.rpartition(".")[0]
+                block.module = plain_name(name).rpartition(".")[0]
         for buffer in module.buffers():
             self._mark(buffer, "buffers")
 
@@ -194,6 +197,11 @@ class Attribution:
         if known is None:
             known = self._library_code[code] = code.co_filename.startswith(_LIBRARIES)
         return known
+
+
+def plain_name(name: str) -> str:
+    """A module's name without the parts that wrappers put in, as if it was not wrapped."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def short_path(path: str) -> str:

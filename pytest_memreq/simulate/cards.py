@@ -21,19 +21,29 @@ _QUERIED = "deviceQuery, exact bytes:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A graphics card as torch reports it: `capacity_bytes` is `total_memory` of its properties."""
+    """A graphics card as torch reports it: `capacity_bytes` is `total_memory` of its properties.
+
+    `context_bytes` is what a process takes on it before any tensor, where that was published; it
+    changes with drivers and versions of CUDA, and is in no figure.
+    """
 
     name: str
     capacity_bytes: int
     compute_capability: tuple[int, int]
     multiprocessors: int
     source: str
+    context_bytes: int | None = None
     is_rocm: bool = False
 
     @property
     def threads_per_multiprocessor(self) -> int:
         """As torch's property max_threads_per_multi_processor."""
         return THREADS_PER_MULTIPROCESSOR.get(self.compute_capability, 2048)
+
+    @property
+    def resident_blocks(self) -> int:
+        """How many blocks of 256 threads a multiprocessor runs at once, if registers suffice."""
+        return self.threads_per_multiprocessor // 256
 
 
 # CUDA C++ Programming Guide, technical specifications by compute capability; 2048 elsewhere.
@@ -96,7 +106,9 @@ CARDS: dict[str, Card] = {
             capacity_bytes=25_447_170_048,
             compute_capability=(8, 6),
             multiprocessors=82,
-            source=f"{_QUERIED} CUDA 11.8 on Linux, published output",
+            source=f"{_QUERIED} CUDA 11.8 on Linux, published output; "
+            "context: invoke-ai/InvokeAI#9413 (torch 2.7, CUDA 12.8)",
+            context_bytes=256 * _MIB,
         ),
         Card(
             name="NVIDIA GeForce RTX 4090",

@@ -23,6 +23,7 @@ from pytest_memreq.simulate.accumulation import owners_of_a_lone_gradient
 from pytest_memreq.simulate.allocator import parse_settings, tie_of
 from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.cards import Card
+from pytest_memreq.simulate.compiled import run_as_written
 from pytest_memreq.simulate.handlers import HANDLERS
 from pytest_memreq.simulate.ledger import Block, Ledger
 from pytest_memreq.simulate.recorder import Recorder
@@ -52,6 +53,8 @@ _AUTOCAST_KEY = torch._C.DispatchKey.AutocastCUDA
 # that are active, innermost last, and the thread they are active in.
 _active: list[PretendedDevice] = []
 _thread = threading.RLock()
+
+WHOLE, YOUNG = 2, 1  # generations of Python's garbage collector
 
 
 class PretendedDevice:
@@ -114,9 +117,9 @@ class PretendedDevice:
 
     def prepare(self) -> None:
         """Before a test's setup: note what is held, forget what was counted."""
-        gc.collect()
         self._workspaces.clear()
         self._attribution.forget_graph()
+        self._collect_garbage()
         self._tracer.pretended.clear()
         self._notes.clear()
         if self.card.is_rocm:
@@ -128,9 +131,15 @@ class PretendedDevice:
     def start(self, *, is_prepared_now: bool = False) -> None:
         """Before a test's call: the peak starts from what is live now."""
         if not is_prepared_now:  # else there is no garbage since
-            gc.collect()
+            self._collect_garbage()
         self._ledger.reset_peak()
         self._start_event = self.event
+
+    def _collect_garbage(self) -> None:
+        # A whole one takes a tenth of a second where torch is imported, and is for what the device
+        # holds. That of the young sets Python's counters back: when cycles that a test makes are
+        # found does not depend on the tests before it.
+        gc.collect(WHOLE if self._ledger.live else YOUNG)
 
     @property
     def event(self) -> int:
@@ -208,8 +217,7 @@ class PretendedDevice:
             stack.enter_context(self._kernels())
             stack.enter_context(_cuda_autocast_on_meta(self._casts))
             stack.enter_context(_moves_as_between_cards())
-            # What torch.compile made is run as it was written.
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(run_as_written(self._notes))
             stack.enter_context(self._attribution.following())
             stack.enter_context(self._tracer)
             yield

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from pytest_memreq.simulate.operators import USUALLY_TRUE
+from pytest_memreq.simulate.kernels.indexing import MASKS, as_positions
+from pytest_memreq.simulate.kernels.selecting import CONSECUTIVE_ASKED, UNIQUE_ASKED
+from pytest_memreq.simulate.operators import USUALLY_TRUE, describe
 from pytest_memreq.simulate.storages import is_meta, storage_of
 from pytest_memreq.simulate.tracer import Handler, Tracer
 
 _META = torch.device("meta")
+Kind = tuple[tuple[int, ...], torch.dtype]
 
 
 def _item(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
@@ -54,65 +57,90 @@ def _copy_to_cpu(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> 
     return target.zero_()
 
 
-def _nonzero(tracer: Tracer, func: OpOverload, args: Any, _kwargs: Any) -> Any:
+def _nonzero(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
     tensor = args[0]
-    return _bounded(tracer, func, tensor, [((tensor.numel(), tensor.dim()), torch.int64)])
+    kinds: list[Kind] = [((tensor.numel(), tensor.dim()), torch.int64)]
+    return _bounded(tracer, func, args, kwargs, kinds)
 
 
-def _masked_select(tracer: Tracer, func: OpOverload, args: Any, _kwargs: Any) -> Any:
+def _masked_select(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
     tensor, mask = args
     most = torch.broadcast_shapes(tensor.shape, mask.shape).numel()
-    return _bounded(tracer, func, tensor, [((most,), tensor.dtype)])
+    return _bounded(tracer, func, args, kwargs, [((most,), tensor.dtype)])
 
 
-def _unique(tracer: Tracer, func: OpOverload, args: Any, _kwargs: Any) -> Any:
+def _unique2(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
+    most = 2 if args[0].dtype is torch.bool else args[0].numel()
+    return _unique(tracer, func, args, kwargs, (most,), UNIQUE_ASKED)
+
+
+def _unique_consecutive(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
+    dim = args[3] if len(args) > 3 else kwargs.get("dim")
+    most = args[0].shape if dim is not None else (args[0].numel(),)
+    return _unique(tracer, func, args, kwargs, tuple(most), CONSECUTIVE_ASKED)
+
+
+def _unique_dim(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
+    asked = ((3, "return_inverse"), (4, "return_counts"))
+    return _unique(tracer, func, args, kwargs, tuple(args[0].shape), asked)
+
+
+def _unique(
+    tracer: Tracer,
+    func: OpOverload,
+    args: Any,
+    kwargs: Any,
+    shape: tuple[int, ...],
+    asked: tuple[tuple[int, str], ...],
+) -> Any:
+    inverse, counts = (
+        args[at] if len(args) > at else kwargs.get(name, False) for at, name in asked
+    )
     tensor = args[0]
-    most = (tensor.numel(),)
-    kinds = [(most, tensor.dtype), (tuple(tensor.shape), torch.int64), (most, torch.int64)]
-    result = _bounded(tracer, func, tensor, kinds)
+    is_two = func is torch.ops.aten._unique2.default and tensor.dtype is torch.bool
+    kinds = [
+        (shape, tensor.dtype),
+        (tuple(tensor.shape) if inverse else (0,), torch.int64),
+        (shape[:1] if counts or is_two else (0,), torch.int64),
+    ]
+    result = _bounded(tracer, func, args, kwargs, kinds)
     return result if result is NotImplemented else tuple(result)
 
 
 def _bounded(
     tracer: Tracer,
     func: OpOverload,
-    tensor: Tensor,
-    kinds: list[tuple[tuple[int, ...], torch.dtype]],
+    args: Any,
+    kwargs: Any,
+    kinds: list[Kind],
 ) -> Any:
-    if not tracer.storages.is_pretended(tensor):
+    if not tracer.storages.is_pretended(args[0]):
         return NotImplemented
-    name = func._schema.name.replace("::", ".")
-    tracer.notes.setdefault(f"{name} has a result as large as it can be; its true size is unknown")
+    operator = describe(func)
+    tracer.notes.setdefault(
+        f"{operator.name} has a result as large as it can be; its true size is unknown"
+    )
     results = [torch.empty(shape, dtype=dtype, device=_META) for shape, dtype in kinds]
-    for result in results:
-        tracer.allocate(result, name)
+    tracer.record(operator, args, kwargs, results)
     return results if len(results) > 1 else results[0]
 
 
-def _index(tracer: Tracer, func: OpOverload, args: Any, _kwargs: Any) -> Any:
+def _index(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
     tensor, indices = args
     if not tracer.storages.is_pretended(tensor):
         return NotImplemented
-    masks = [i for i in indices if i is not None and i.dtype in (torch.bool, torch.uint8)]
-    if masks:
+    if any(index is not None and index.dtype in MASKS for index in indices):
         tracer.notes.setdefault(
             "indexing by a mask has a result as large as it can be; its true size is unknown"
         )
-    result = func(tensor, [part for index in indices for part in _as_positions(index)])
-    tracer.allocate(result, "aten.index")
+    positions = [part for index in indices for part in as_positions(index)]
+    result = func(tensor, [None if part is None else _on_meta(part) for part in positions])
+    tracer.record(describe(func), args, kwargs, [result])
     return result
 
 
-def _as_positions(index: Tensor | None) -> list[Tensor | None]:
-    """What an index selects at most: a mask is a list of positions for each of its dimensions."""
-    if index is None:
-        return [None]
-    if index.dtype in (torch.bool, torch.uint8):
-        position = torch.empty(index.numel(), dtype=torch.int64, device=_META)
-        return [position] * index.dim()
-    if is_meta(index):
-        return [index]
-    return [torch.empty(index.shape, dtype=index.dtype, device=_META)]
+def _on_meta(index: Tensor) -> Tensor:
+    return index if is_meta(index) else torch.empty(index.shape, dtype=index.dtype, device=_META)
 
 
 def _resize(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
@@ -171,9 +199,9 @@ HANDLERS: dict[str, Handler] = {
     "aten.copy_": _copy_to_cpu,
     "aten.nonzero": _nonzero,
     "aten.masked_select": _masked_select,
-    "aten._unique2": _unique,
-    "aten.unique_dim": _unique,
-    "aten.unique_consecutive": _unique,
+    "aten._unique2": _unique2,
+    "aten.unique_dim": _unique_dim,
+    "aten.unique_consecutive": _unique_consecutive,
     "aten.index": _index,
     "aten._grouped_mm": _grouped_product,
     "aten.clone": _clone,

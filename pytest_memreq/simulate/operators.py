@@ -113,6 +113,16 @@ def _efficient_attention_results(args: Any) -> tuple[int, ...]:
     return (0, 1) if has_dropout or torch_version() < (2, 15) else (2, 3, 0, 1)
 
 
+def _unique_results(args: Any) -> tuple[int, ...]:
+    # aten/src/ATen/native/cuda/UniqueCub.cu: the inverse first, but not that of true and false.
+    is_two = args[0].dtype is torch.bool
+    return (1, 0, 2) if len(args) > 2 and args[2] and not is_two else (0, 2, 1)
+
+
+def _consecutive_results(args: Any) -> tuple[int, ...]:
+    return (1, 0, 2) if len(args) > 1 and args[1] else (0, 2, 1)
+
+
 # The results that CUDA's kernel allocates on the card, in its order, where it is not all in theirs:
 # aten/src/ATen/native/cuda/Dropout.cu makes the mask first, RNN.cu and the losses what backward
 # needs; the buffer of log_sigmoid is for the CPU alone (aten/src/ATen/native/Activation.cpp).
@@ -125,6 +135,8 @@ RESULTS_ON_CARD: dict[str, tuple[int, ...] | Callable[[Any], tuple[int, ...]]] =
     "aten._thnn_fused_gru_cell": (1, 0),
     "aten._thnn_fused_lstm_cell": (2, 0, 1),
     "aten.log_sigmoid_forward": (0,),
+    "aten._unique2": _unique_results,
+    "aten.unique_consecutive": _consecutive_results,
     "aten._scaled_dot_product_efficient_attention": _efficient_attention_results,
 }
 

@@ -193,12 +193,20 @@ class Tracer(TorchDispatchMode):
                 return args[0] if func._schema.returns else None
             if operator.name in SHAPES:
                 return SHAPES[operator.name](*args, **kwargs)
-            source = self._attribution.place().source or "an unknown line"
-            raise SimulationError(
-                f"{operator.name} at {source} cannot be simulated: torch {torch.__version__} has "
-                "no shape rule (meta kernel) for it; measure this test on a device "
-                "(--memreq measure)"
-            ) from error
+            why = f"torch {torch.__version__} has no shape rule (meta kernel) for it"
+            raise self._refusal(operator, why) from error
+        except RuntimeError as error:
+            if "meta tensor" not in str(error):
+                raise
+            why = f"its result's shape depends on values ({error})"
+            raise self._refusal(operator, why) from error
+
+    def _refusal(self, operator: Operator, why: str) -> SimulationError:
+        source = self._attribution.place().source or "an unknown line"
+        return SimulationError(
+            f"{operator.name} at {source} cannot be simulated: {why}; measure this test on a "
+            "device (--memreq measure)"
+        )
 
     def is_foreign(self, tensor: Tensor) -> bool:
         """True for a tensor that user code itself wants on meta."""

@@ -68,7 +68,7 @@ def test_a_bad_limit_ends_a_parallel_run_alike(scripted):
         ("budgt = '1 GiB'", "budgt: unknown key; known are mode, report"),
         ("budget = '1,5 GiB'", "budget, allocated: '1,5 GiB' is not a limit; write \"12 GiB\""),
         ("budget = 1.5", "budget: 1.5 is not a limit"),
-        ("mode = 'guess'", "mode: 'guess' is not one of auto, measure, simulate, off"),
+        ("mode = 'guess'", "mode: 'guess' is not one of auto, measure, simulate, both, off"),
         ("report = 'yes'", "report: 'yes' is neither true nor false"),
         ("gpu = 'Voodoo 2'", "gpu: no card named 'Voodoo 2'"),
         ("report_dir = ''", "report_dir: '' is not a directory's name"),

@@ -1,5 +1,6 @@
 """The pretended device: what user code sees on it, and that nothing is left behind."""
 
+import functools
 import threading
 
 import pytest
@@ -245,8 +246,28 @@ def test_made_up_values_are_listed_with_their_line():
 
 def test_unknown_sizes_are_upper_bounds_and_said_to_be():
     simulation = simulate(lambda: torch.zeros(1000, device="cuda").nonzero())
-    assert simulation.peak.requested_bytes == 4000 + 8000
+    counting, selecting = 4, 1023  # what the kernel takes for itself
+    assert simulation.peak.requested_bytes == 4000 + 8000 + counting + selecting
     assert any("aten.nonzero" in note for note in simulation.notes)
+
+
+def test_a_mask_takes_positions_for_all_that_it_may_select():
+    x = functools.partial(torch.zeros, 100, 50, device="cuda")
+    positions, result = 5000 * 2 * 8, 5000 * 4
+    read = simulate(lambda: x()[x() > 0])
+    assert read.peak.requested_bytes == 20000 + 5000 + positions + result
+    written = simulate(lambda: x().index_put_((x() > 0,), x()[0, 0]))
+    assert written.peak.requested_bytes > 20000 + 5000 + positions
+    filled = simulate(lambda: x().__setitem__(x() > 0, 1.0))
+    assert filled.peak.requested_bytes == 2 * 20000 + 5000
+
+
+def test_what_asks_for_a_size_that_depends_on_values_is_one_clear_error():
+    def step():
+        torch.zeros(5, device="cuda").repeat_interleave(torch.ones(5, dtype=int, device="cuda"))
+
+    with pytest.raises(SimulationError, match=r"repeat_interleave at .*test_device.py:\d+ cannot"):
+        simulate(step)
 
 
 def test_an_operator_without_a_shape_rule_is_one_clear_error():
@@ -399,3 +420,18 @@ def test_distributions_and_their_constraints_are_satisfied():
         torch.distributions.Categorical(logits=torch.zeros(5, 9, device="cuda")).sample()
 
     simulate(step)
+
+
+def test_what_is_compiled_is_run_as_it_was_written_and_said_to_be():
+    def step(compiled):
+        model = torch.nn.Linear(30, 30).cuda()
+        run = torch.compile(model, backend="eager") if compiled else model
+        run(torch.randn(5, 30, device="cuda")).sum().backward()
+        torch.optim.Adam(model.parameters()).step()  # parts of it are kept from being compiled
+
+    plain, compiled = simulate(step, False), simulate(step, True)
+    assert compiled.peak == plain.peak
+    assert compiled.sites == plain.sites  # with the modules' own names
+    assert plain.notes == ()
+    assert [note for note in compiled.notes if "torch.compile" in note] == list(compiled.notes)
+    assert len(compiled.notes) == 1

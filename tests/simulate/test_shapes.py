@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.operator_scripts import SMALL_SCRIPTS
 from pytest_memreq.simulate import shapes, simulate
-from tests.simulate.scripts import SCRIPTS
 
 
 def events(step):
@@ -27,11 +27,11 @@ def run(_shapes, func, _operator, args, kwargs):
     return func(*args, **kwargs)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SMALL_SCRIPTS)
 def test_the_same_events_with_and_without(name, nothing_remembered):
-    remembered = events(SCRIPTS[name])
+    remembered = events(SMALL_SCRIPTS[name])
     nothing_remembered()
-    assert events(SCRIPTS[name]) == remembered
+    assert events(SMALL_SCRIPTS[name]) == remembered
 
 
 def test_lists_of_tensors_of_many_shapes_give_each_its_own(nothing_remembered):

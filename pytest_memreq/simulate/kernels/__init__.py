@@ -6,7 +6,16 @@ Each rule says so for one operator, from PyTorch's source.
 
 from __future__ import annotations
 
-from pytest_memreq.simulate.kernels import attention, layers, lists, losses, sorting
+from pytest_memreq.simulate.kernels import (
+    attention,
+    indexing,
+    layers,
+    lists,
+    losses,
+    sampling,
+    selecting,
+    sorting,
+)
 from pytest_memreq.simulate.kernels.call import NO_SCRATCH, RESULT, Call, Rule, Scratch
 
 RULES: dict[str, Rule] = {
@@ -15,6 +24,9 @@ RULES: dict[str, Rule] = {
     **lists.RULES,
     **attention.RULES,
     **sorting.RULES,
+    **sampling.RULES,
+    **selecting.RULES,
+    **indexing.RULES,
 }
 
 

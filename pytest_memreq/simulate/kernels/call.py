@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pytest_memreq.simulate.cards import Card
@@ -22,6 +23,11 @@ class Call:
     kwargs: dict[str, Any]
     results: Sequence[Tensor]
     card: Card
+
+    @property
+    def is_in_backward(self) -> bool:
+        """True while autograd runs a node's formula."""
+        return torch._C._current_autograd_node() is not None
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by its place or its name."""
@@ -47,6 +53,46 @@ class Scratch:
 NO_SCRATCH = Scratch()
 
 
+class Events:
+    """Events put together one after the other; a request is freed by the number `take` gave."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._requests = 0
+
+    def take(self, size_bytes: int) -> int:
+        """Request so many bytes."""
+        self.events.append(size_bytes)
+        self._requests += 1
+        return self._requests - 1
+
+    def free(self, *requests: int) -> None:
+        """Give requests back, in this order."""
+        self.events += (~request for request in requests)
+
+    def run(self, *sizes: int) -> None:
+        """Request all of these, and give them back at once, the last one first."""
+        self.free(*reversed([self.take(size) for size in sizes]))
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Events of their own: what they free counts within them."""
+        first = self._requests
+        for event in events:
+            if event is None or event >= 0:
+                self.events.append(event)
+                self._requests += event is not None
+            else:
+                self.events.append(~(~event + first))
+
+    def result(self) -> None:
+        """The operator's next result is allocated."""
+        self.events.append(RESULT)
+
+    def scratch(self) -> Scratch:
+        """What was put together."""
+        return Scratch(tuple(self.events))
+
+
 Rule = Callable[[Call], Scratch | None]
 
 
@@ -58,6 +104,11 @@ def after_results(call: Call, *events: int) -> Scratch | None:
 def nested(*sizes: int) -> tuple[int, ...]:
     """Requests of these sizes, of which the last one is freed first."""
     return (*sizes, *(~at for at in reversed(range(len(sizes)))))
+
+
+def requests_of(events: Sequence[int]) -> tuple[int, ...]:
+    """The requests among events that have no results."""
+    return tuple(event for event in events if event >= 0)
 
 
 def joined(*parts: Sequence[int]) -> tuple[int, ...]:

@@ -108,6 +108,7 @@ ACCUMULATORS: dict[str, Callable[[int], int]] = {
     "same": lambda element_bytes: element_bytes,
     "truth": lambda _: 1,
     "with index": lambda _: 16,
+    "pair": lambda element_bytes: 2 * element_bytes,
     "welford": lambda element_bytes: 4 * _single_or_double(element_bytes),
 }
 

@@ -1,8 +1,6 @@
-"""Kernels that sort: sort, topk, embeddings in backward, accumulation by index, permutations."""
+"""Kernels that sort: sort, topk, embeddings in backward, prefix sums."""
 
 from __future__ import annotations
-
-import math
 
 from torch import Tensor
 
@@ -13,7 +11,6 @@ from pytest_memreq.simulate.kernels.call import (
     Scratch,
     after_results,
     copies,
-    copy_bytes,
     joined,
     nested,
 )
@@ -141,60 +138,20 @@ def _rows_summed(copied: tuple[int, ...], indices: Tensor, words: int, width: in
     return Scratch((*shifted[: len(before)], RESULT, *shifted[len(before) :]))
 
 
-def index_put(call: Call) -> Scratch | None:
-    """index_put_with_sort_kernel of aten/src/ATen/native/cuda/Indexing.cu, where it accumulates."""
-    tensor, indices, values = call.args[:3]
-    if not call.argument(3, "accumulate", False):
-        return None
-    positions = [index for index in indices if index is not None]
-    if not positions or any(not index.dtype.is_signed for index in positions):
-        return None
-    number = max(index.numel() for index in positions)
-    largest = math.prod(
-        size
-        for size, index in zip(tensor.shape, [*indices, *[None] * tensor.dim()], strict=False)
-        if index is not None
-    )
-    listed = number * INDEX_BYTES
-    sorted_bytes = cub.radix_sort(number, INDEX_BYTES, INDEX_BYTES, cub.bits_of(largest))
-    copied = copies(values) if values.numel() >= number else ()
-    linear = (listed, listed, ~1)
-    lists = joined(copied, nested(listed, listed, listed, sorted_bytes))
-    return after_results(call, *joined(linear, lists))
-
-
-def permutation(call: Call) -> Scratch | None:
-    """randperm_out_cuda of aten/src/ATen/native/cuda/Randperm.cu: random keys are sorted."""
-    number = call.args[0]
-    if number < 2:
-        return None
-    # So many bits that keys differ with a probability of 0.9.
-    collisions = (6 * number * number + 1) / (math.log(0.9) * 12)
-    bits = min(64, math.ceil(math.log2(number - collisions)))
-    key_bytes = 4 if bits <= 32 else 8
-    keys = number * key_bytes
-    sorted_bytes = cub.radix_sort(number, key_bytes, INDEX_BYTES, bits)
-    offset = (INDEX_BYTES, ~0)
-    lists = nested(number * INDEX_BYTES, keys, keys, sorted_bytes)
-    return after_results(call, *joined(offset, lists))
-
-
-def multinomial(call: Call) -> Scratch | None:
-    """Without replacement: noise of the input's size (aten/src/ATen/native/Distributions.cpp)."""
-    tensor = call.args[0]
-    if call.argument(2, "replacement", False):
-        return None
-    return after_results(call, *nested(tensor.numel() * tensor.element_size()))
-
-
 def cumulative(call: Call) -> Scratch | None:
-    """A contiguous input, and one prefix sum if it is over all of it (cuda/ScanUtils.cuh)."""
+    """A contiguous input in the type of the result, and one prefix sum if it is over all of it.
+
+    aten/src/ATen/native/ReduceOps.cpp, cuda/ScanUtils.cuh.
+    """
     tensor, dim = call.args[0], call.args[1]
-    copied = copy_bytes(tensor)
-    before = () if copied is None else (copied,)
-    if tensor.dim() == 0 or tensor.shape[dim] != tensor.numel() or tensor.element_size() > 4:
-        return after_results(call, *nested(*before))
-    return after_results(call, *joined(before, (cub.scan(tensor.numel()), ~0)))
+    (result,) = call.results
+    copied = copies(tensor)
+    if result.dtype is not tensor.dtype:
+        copied = (result.numel() * result.element_size(),)
+    if tensor.dim() == 0 or tensor.shape[dim] != tensor.numel():
+        return after_results(call, *nested(*copied))
+    scanned = cub.cumulative(tensor.numel(), result.element_size())
+    return after_results(call, *nested(*copied, scanned))
 
 
 RULES = {
@@ -202,12 +159,6 @@ RULES = {
     "aten.topk": topk,
     "aten.embedding_dense_backward": embedding_backward,
     "aten._embedding_bag_backward": bag_backward,
-    "aten.index_put": index_put,
-    "aten.index_put_": index_put,
-    "aten._index_put_impl_": index_put,
-    "aten._unsafe_index_put": index_put,
-    "aten.randperm": permutation,
-    "aten.multinomial": multinomial,
     "aten.cumsum": cumulative,
     "aten.cumprod": cumulative,
 }

@@ -1,0 +1,41 @@
+"""What torch.compile made is run as it was written, and the result says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._dynamo import eval_frame
+from torch.nn import Module
+
+from pytest_memreq.simulate.replace import replaced
+
+COMPILED = (
+    "what torch.compile made is simulated as it was written; fused kernels keep and need less or "
+    "more than that"
+)
+
+
+@contextmanager
+def run_as_written(notes: dict[str, None]) -> Iterator[None]:
+    """Within it nothing is compiled; a note is made where something would have been."""
+    choose = eval_frame._callback_from_stance
+
+    def choose_and_note(callback: Any) -> Any:
+        if callback not in (None, False):  # these are of torch._dynamo.disable
+            notes.setdefault(COMPILED)
+        return choose(callback)
+
+    with (
+        torch.compiler.set_stance("force_eager"),
+        replaced(
+            [
+                (eval_frame, "_callback_from_stance", choose_and_note),
+                # Its own warns of global hooks, which are ours.
+                (eval_frame.OptimizedModule, "__call__", Module.__call__),
+            ]
+        ),
+    ):
+        yield

@@ -1,0 +1,134 @@
+"""`--memreq=both`: the same test simulated, then measured."""
+
+import json
+
+TESTS = """
+    import pytest
+    import torch
+
+    SEEN = []
+
+    @pytest.mark.max_gpu_memory(9000)
+    def test_step(card, memreq):
+        SEEN.append(str(memreq.device))
+        if memreq.device == "scripted":
+            card.allocate(8000)
+        else:
+            torch.zeros({elements}, device=memreq.device)
+
+    @pytest.mark.max_gpu_memory(9000)
+    def test_that_needs_values(card, memreq):
+        assert len(SEEN) % 2 == 0
+        if memreq.device != "scripted":
+            assert torch.ones(1, device=memreq.device).item() == 1
+        card.allocate(1000)
+
+    def test_of_no_budget():
+        assert SEEN == ["cuda:0", "scripted"]
+"""
+
+FIGURES = (
+    "requested 7.42 KiB (-400 bytes, -5.00%), allocated 7.50 KiB (-320 bytes, -4.00%), "
+    "reserved 2.00 MiB (not measured)"
+)
+
+
+def run(pytester, *options, elements=1900):
+    pytester.makepyfile(TESTS.format(elements=elements))
+    return pytester.runpytest("--memreq=both", "--memreq-report", *options)
+
+
+def simulated(pytester):
+    report = json.loads((pytester.path / "memreq-report" / "memreq.json").read_text())
+    return {test["nodeid"].rpartition("::")[2]: test["simulated"] for test in report["tests"]}
+
+
+def test_each_test_is_simulated_and_then_measured(scripted):
+    result = run(scripted)
+    result.assert_outcomes(passed=3)
+    found = simulated(scripted)["test_step"]
+    assert found["gpu"] == "NVIDIA H200"
+    assert found["peak"]["requested_bytes"] == 7600
+    assert found["peak"]["allocated_bytes"] == 7680
+    assert found["reason"] == ""
+    result.stdout.fnmatch_lines(
+        [
+            "measured on Scripted card*",
+            "within*7.81 KiB of*",
+            "*::test_step",
+            f"    simulated on NVIDIA H200: {FIGURES}",
+        ]
+    )
+
+
+def test_equal_figures_are_said_to_be_equal(scripted):
+    run(scripted, elements=2000).stdout.fnmatch_lines(["*requested 7.81 KiB (as measured), *"])
+
+
+def test_what_cannot_be_simulated_is_measured_all_the_same(scripted):
+    run(scripted)
+    found = simulated(scripted)["test_that_needs_values"]
+    assert found["reason"].startswith("needs real values (item()")
+    assert found["peak"]["allocated_bytes"] == 512
+
+
+def test_a_simulation_over_the_budget_fails_nothing(scripted):
+    run(scripted, elements=5000).assert_outcomes(passed=3)
+    assert simulated(scripted)["test_step"]["peak"]["allocated_bytes"] == 20480
+
+
+def test_the_card_to_simulate_can_be_named(scripted):
+    run(scripted, "--memreq-gpu=A10G")
+    assert simulated(scripted)["test_step"]["gpu"] == "NVIDIA A10G"
+
+
+def test_figures_come_through_workers(scripted):
+    run(scripted, "-n", "2", "--dist=loadfile").assert_outcomes(passed=3)
+    assert simulated(scripted)["test_step"]["peak"]["allocated_bytes"] == 7680
+
+
+def test_without_a_device_nothing_is_checked(pytester):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.max_gpu_memory("1 GiB")
+        def test_step():
+            pass
+        """
+    )
+    result = pytester.runpytest("--memreq=both")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*unchecked: no device to measure on*"])
+
+
+def test_fixtures_do_not_pass_from_the_simulation_to_the_measured_run(scripted):
+    scripted.makepyfile(
+        """
+        import pytest
+        import torch
+
+        @pytest.fixture(scope="session")
+        def made(request):
+            torch.cuda.is_available()
+            return torch.cuda.is_available()
+
+        def run(made, card):
+            if made:
+                torch.zeros(10, device="cuda")
+            else:
+                card.allocate(100)
+
+        @pytest.mark.max_gpu_memory(9000)
+        def test_first(made, card):
+            run(made, card)
+
+        @pytest.mark.max_gpu_memory(9000)
+        def test_second(made, card):
+            run(made, card)
+        """
+    )
+    result = scripted.runpytest("--memreq=both", "--memreq-report")
+    result.assert_outcomes(passed=2)
+    for found in simulated(scripted).values():
+        assert found["peak"]["requested_bytes"] == 40

@@ -1,0 +1,40 @@
+"""Whole scripts against what a CUDA build of torch allocated for them, request by request."""
+
+import pytest
+import torch
+
+from benchmarks.cuda import METRICS, allocations, records, simulated
+from benchmarks.cuda_scripts import SCRIPTS
+
+CAPABILITY = (9, 0)  # `python -m benchmarks.cuda` compares the others as well
+RECORDED = next((r["scripts"] for r in records() if tuple(r["capability"]) == CAPABILITY), {})
+# Scripts that are known to differ, and why.
+DIFFERENT = {
+    "gradient penalty": "CUDA's autograd numbers what runs in backward by a thread of its own",
+    "nonzero": "the build that recorded found nothing; all is simulated",
+    "fft": "workspaces of cuFFT are not known",
+}
+
+pytestmark = pytest.mark.skipif(
+    not RECORDED, reason=f"nothing was recorded with torch {torch.__version__}"
+)
+
+
+@pytest.fixture(autouse=True)
+def without_cudnn():
+    """The builds that recorded had none."""
+    cudnn, sdp = torch.backends.cudnn.enabled, torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cudnn.enabled = False
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    yield
+    torch.backends.cudnn.enabled = cudnn
+    torch.backends.cuda.enable_cudnn_sdp(sdp)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_peaks_are_those_of_cuda_to_the_byte(name):
+    found, recorded = simulated(name, CAPABILITY), RECORDED[name]
+    is_equal = all(found[f"{metric}_bytes"] == recorded[f"{metric}_bytes"] for metric in METRICS)
+    assert is_equal == (name not in DIFFERENT), (DIFFERENT.get(name), found, recorded)
+    is_same = allocations(found["events"]) == allocations(recorded["events"])
+    assert is_same == (name not in DIFFERENT), name
