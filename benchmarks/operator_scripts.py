@@ -211,7 +211,6 @@ OPERATORS = {
     "multinomial": lambda: torch.ones(64, 50_000, **CUDA).multinomial(1),
     "randperm": lambda: torch.randperm(1_000_000, **CUDA),
     "product": lambda: torch.randn(256, 256, **CUDA) @ torch.randn(256, 256, **CUDA),
-    "fft": lambda: torch.fft.rfft(torch.randn(64, 4096, **CUDA)),
 }
 
 

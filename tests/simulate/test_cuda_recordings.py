@@ -12,7 +12,6 @@ RECORDED = next((r["scripts"] for r in records() if tuple(r["capability"]) == CA
 DIFFERENT = {
     "gradient penalty": "CUDA's autograd numbers what runs in backward by a thread of its own",
     "nonzero": "the build that recorded found nothing; all is simulated",
-    "fft": "workspaces of cuFFT are not known",
 }
 
 pytestmark = pytest.mark.skipif(

@@ -14,6 +14,7 @@ from torch import Tensor
 from pytest_memreq.simulate.kernels.call import (
     RESULT,
     Call,
+    Events,
     Rule,
     Scratch,
     after_results,
@@ -188,8 +189,13 @@ def group_norm_backward(call: Call) -> Scratch | None:
     grad, tensor, _, _, weight, batch, channels, _, groups = call.args[:9]
     rows, sums = batch * channels * FLOAT_BYTES, batch * groups * FLOAT_BYTES
     factors = () if weight is None else (rows,)
-    held = (rows, rows, sums, sums, *factors)
-    return after_results(call, *joined(copies(grad, tensor), nested(*held)))
+    events = Events()
+    copied = [events.take(size) for size in copies(grad, tensor)]
+    for _ in call.results:
+        events.result()
+    events.run(rows, rows, sums, sums, *factors)
+    events.free(*copied)
+    return events.scratch()
 
 
 def power(call: Call) -> Scratch | None:
