@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from dataclasses import asdict
 from typing import Any
 
@@ -72,11 +73,17 @@ def _run(arguments: argparse.Namespace) -> int:
         return CANNOT_TELL
     except MemreqError:
         raise
-    except Exception as error:  # the user's step runs here and may raise anything
-        said = " ".join(str(error).split()) or "no message"
-        raise MemreqError(f"{arguments.factory} raised {type(error).__name__}: {said}") from error
+    except (Exception, SystemExit) as error:  # the user's step runs here and may raise anything
+        raise MemreqError(f"{arguments.factory} raised {_described(error)}") from error
     print(json.dumps(_document(found)) if arguments.json else _text(found, card.name))
     return FITS if found.fits else DOES_NOT_FIT
+
+
+def _described(error: BaseException) -> str:
+    """What was raised and where, so that nobody has to guess whose mistake it is."""
+    said = " ".join(str(error).split()) or "no message"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {frame.filename}:{frame.lineno}: {said}"
 
 
 def _say(batch: int, peak_bytes: int) -> None:

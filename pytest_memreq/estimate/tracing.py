@@ -82,7 +82,7 @@ class _Quickly(DeviceContext):
         made = rule(*args, **(kwargs or {})) if rule is not None else None
         if made is not None:
             return made
-        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
+        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]  # torch's
 
 
 class _OnMeta(TorchDispatchMode):

@@ -167,8 +167,8 @@ class Meters:
     def rehearsal_for(self, gpu: str | None) -> SimulatedMeter:
         """The meter that simulates a test before it is measured: on the same card, if known."""
         backend = self.backend()
-        present = None if backend is None else backend.card_name()
-        return self._simulating(self.card_for(gpu or self._settings.gpu or _known(present)))
+        present = _known(None if backend is None else backend.card_name())
+        return self._simulating(self.card_for(gpu or self._settings.gpu or present))
 
     def _simulating(self, card: str) -> SimulatedMeter:
         if card not in self._pretended:

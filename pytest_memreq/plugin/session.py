@@ -136,7 +136,8 @@ class Session:
 
     def _is_to_rehearse(self, item: pytest.Item) -> bool:
         check = item.stash.get(CHECK, None)
-        return self.settings.mode == "both" and check is not None and check.is_judged
+        is_judged = check is not None and check.is_judged
+        return is_judged and self.settings.mode == "both" and self.meters.backend() is not None
 
 
 def _show_message_alone(report: pytest.TestReport) -> None:

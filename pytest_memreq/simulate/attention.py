@@ -161,8 +161,7 @@ def _by_hand(
     weights = aten._safe_softmax(weights, -1)
     if dropout:
         weights = torch.dropout(weights, dropout, True)
-    # A second result of torch's, made before the product and dropped after it.
-    as_given = weights.to(dtype)  # noqa: F841
+    as_given = weights.to(dtype)  # noqa: F841 - torch's second result lives until the end
     mixed = weights @ value
     result = mixed.to(dtype)
     del mixed

@@ -133,6 +133,7 @@ class PretendedDevice:
         if not is_prepared_now:  # else there is no garbage since
             self._collect_garbage()
         self._ledger.reset_peak()
+        self._ledger.forget_possible()
         self._start_event = self.event
 
     def _collect_garbage(self) -> None:

@@ -126,9 +126,13 @@ class Ledger:
         """Memory that may be taken now, and given back at once, besides what is live."""
         self.possible_peak_bytes = max(self.possible_peak_bytes, self.live_bytes + size_bytes)
 
+    def forget_possible(self) -> None:
+        """The possible peak starts from what is live now; user code has no say in it."""
+        self.possible_peak_bytes = self.live_bytes
+
     def reset_peak(self) -> None:
         """What user code asks for by torch.cuda.reset_peak_memory_stats."""
-        self.peak_bytes = self.possible_peak_bytes = self.live_bytes
+        self.peak_bytes = self.live_bytes
         self.peak_reserved_bytes = self.reserved_bytes
 
     def _note(self, event: int) -> None:

@@ -56,6 +56,10 @@ def max_batch(
     2 log2 of the answer times. Raises MemreqError where no function is given, or where any batch
     fits.
     """
+    if not callable(step_factory):
+        raise MemreqError(
+            f"a {type(step_factory).__name__} is no step_factory; give a function of a batch size"
+        )
     limit = parse_limit(budget)
     card_bytes = find_card(gpu).capacity_bytes
     budget_bytes = limit if isinstance(limit, int) else int(card_bytes * limit)

@@ -22,13 +22,11 @@ from pytest_memreq.simulate.versions import torch_version
 LARGE_BYTES = 32 * 2**20
 SMALL_BYTES = (4096 * 2 + 16 * 8) * 2**10
 LARGE_ON_MAJORS = {(2, 9): (9,), (2, 12): (9, 10, 12), (2, 14): (9, 10, 11, 12)}
+ROCM_BYTES = 128 * 2**20  # gfx94x and gfx95x
 TRANSIENT_SINCE = (2, 15)
 # _getUnifiedWorkspaceSize of aten/src/ATen/cuda/CUDABlas.cpp: one workspace for both from 2.12 on.
 LT_BYTES = 2**20
 LT_HELD_UNTIL = (2, 11)
-
-
-ROCM_BYTES = 128 * 2**20  # gfx94x and gfx95x in the same function
 
 
 def workspace_bytes(card: Card, torch_version: tuple[int, int], config: str = "") -> int:

@@ -109,8 +109,7 @@ def test_fixtures_do_not_pass_from_the_simulation_to_the_measured_run(scripted):
         import torch
 
         @pytest.fixture(scope="session")
-        def made(request):
-            torch.cuda.is_available()
+        def made():
             return torch.cuda.is_available()
 
         def run(made, card):

@@ -234,6 +234,22 @@ x=R(30,40,g=False); x=x.index_put((I(500).to(torch.int32),),R(500,40,g=False),ac
 x=R(30,40); y=x[I(500).to(torch.int32)]; y.sum().backward()
 x=R(30,40); y=x[I(500).cpu()]; y.sum().backward()
 x=R(30,40,g=False); x[x>0]=0.0
+x=R(100,8); y=F.embedding(I(4000),x); y.sum().backward()
+x=R(100,8,dtype=torch.half); y=F.embedding(I(4000),x); y.sum().backward()
+x=R(300,8,dtype=torch.half); y=F.embedding(I(4000),x); y.sum().backward()
+x=R(300,8,dtype=torch.float64); y=F.embedding(I(4000),x); y.sum().backward()
+x=R(60,1500); y=F.embedding(I(4000),x); y.sum().backward()
+x=R(60,3000); y=F.embedding(I(4000),x); y.sum().backward()
+x=R(100,8,dtype=torch.half); y=F.embedding_bag(I(400,10),x); y.sum().backward()
+x=R(1000000,1); y=F.embedding(I(1000000),x); y.sum().backward()
+x=R(1000000,g=False); x.masked_scatter_(x>0,x*2)
+x=R(50,300,g=False); x.masked_scatter(torch.ones(50,1,dtype=torch.bool,device='cuda'),x*2)
+I(100000).to(torch.uint8).sort()
+I(1000000).unique()
+I(1000000).to(torch.uint8).unique(return_counts=True)
+R(1000000,g=False,dtype=torch.bfloat16).unique()
+R(1000000,g=False).unique(return_inverse=True)
+I(1000000).cumsum(0)
 """.strip().splitlines()
 
 

@@ -14,20 +14,10 @@ DIFFERENT = {
     "nonzero": "the build that recorded found nothing; all is simulated",
 }
 
-pytestmark = pytest.mark.skipif(
-    not RECORDED, reason=f"nothing was recorded with torch {torch.__version__}"
-)
-
-
-@pytest.fixture(autouse=True)
-def without_cudnn():
-    """The builds that recorded had none."""
-    cudnn, sdp = torch.backends.cudnn.enabled, torch.backends.cuda.cudnn_sdp_enabled()
-    torch.backends.cudnn.enabled = False
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    yield
-    torch.backends.cudnn.enabled = cudnn
-    torch.backends.cuda.enable_cudnn_sdp(sdp)
+pytestmark = [
+    pytest.mark.usefixtures("without_cudnn"),
+    pytest.mark.skipif(not RECORDED, reason=f"nothing was recorded with torch {torch.__version__}"),
+]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -346,6 +346,17 @@ def test_what_a_convolution_may_take_is_a_range_and_said_to_be():
     assert exact.notes == ()
 
 
+def test_user_code_that_resets_peaks_does_not_narrow_that_range():
+    def step(resets):
+        layer = nn.Conv2d(8, 8, 3).cuda()
+        layer(torch.randn(4, 8, 64, 64, device="cuda")).sum().backward()
+        if resets:
+            torch.cuda.reset_peak_memory_stats()
+
+    plain, reset = simulate(step, False), simulate(step, True)
+    assert reset.possible_peak_bytes == plain.possible_peak_bytes > plain.peak.allocated_bytes
+
+
 def test_a_model_made_on_meta_is_counted_when_it_is_given_memory():
     def step():
         with torch.device("meta"):

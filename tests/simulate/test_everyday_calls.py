@@ -57,16 +57,6 @@ if VERSION == "2.15":
     }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def without_cudnn():
-    cudnn, sdp = torch.backends.cudnn.enabled, torch.backends.cuda.cudnn_sdp_enabled()
-    torch.backends.cudnn.enabled = False
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    yield
-    torch.backends.cudnn.enabled = cudnn
-    torch.backends.cuda.enable_cudnn_sdp(sdp)
-
-
 def simulated(call):
     device = PretendedDevice(recorded_card((9, 0)))
     with device.active():
@@ -75,6 +65,7 @@ def simulated(call):
     return [size for size in device.requests() if size > 0]
 
 
+@pytest.mark.usefixtures("without_cudnn")
 @pytest.mark.skipif(not ALLOCATED, reason=f"nothing was recorded with torch {VERSION}")
 @pytest.mark.parametrize("call", CALLS)
 def test_it_allocates_what_cuda_allocates(call):

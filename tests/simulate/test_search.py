@@ -25,6 +25,9 @@ def broken(batch):
 def impossible(batch):
     return lambda: torch.cuda.utilization()
 
+def leaving(batch):
+    raise SystemExit(0)
+
 number = 3
 """
 
@@ -124,10 +127,11 @@ def test_the_command_in_json(run):
     [
         (["batch_steps:step", "--budget", "1 MiB"], 1, "not even a batch of 1 fits 1.00 MiB"),
         (["batch_steps:impossible"], 2, "cannot tell: torch.cuda.utilization"),
-        (["batch_steps:broken"], 4, "batch_steps:broken raised OSError: no data here"),
+        (["batch_steps:broken"], 4, "batch_steps.py:{line}: no data here"),
+        (["batch_steps:leaving"], 4, "batch_steps:leaving raised SystemExit at "),
         (["batch_steps:missing"], 4, "could not be loaded: AttributeError"),
         (["batch_steps"], 4, "'batch_steps' names no function"),
-        (["batch_steps:number"], 4, "batch_steps:number raised TypeError"),
+        (["batch_steps:number"], 4, "a int is no step_factory; give a function"),
         (["batch_steps:step", "--gpu", "T5"], 4, "no card named 'T5' is known"),
         (["batch_steps:step", "--budget", "much"], 4, "'much' is not a limit"),
     ],
@@ -135,7 +139,8 @@ def test_the_command_in_json(run):
 def test_what_cannot_be_answered_is_said_in_one_line(run, words, code, said):
     found, out, err = run(*words, "--quiet")
     assert found == code
-    assert said in out + err
+    line = 1 + STEP[: STEP.index("raise OSError")].count("\n")
+    assert said.format(line=line) in out + err
     assert (out + err).count("\n") == 1
 
 

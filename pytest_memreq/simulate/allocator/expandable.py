@@ -23,7 +23,7 @@ class ExpandableSegments:
     driver: Driver
     ranks: Ranks
 
-    def obtain(self, pool: Pool, size_bytes: int, segment_bytes: int) -> Chunk | None:  # noqa: ARG002
+    def obtain(self, pool: Pool, size_bytes: int, segment_bytes: int) -> Chunk | None:  # noqa: ARG002 - as Segments has it
         """A free chunk of the size or more, grown by mapping; None if the card is full."""
         chunk = self._to_grow(pool, size_bytes) or self._reserved(pool)
         if not chunk.is_mapped and not self._map(chunk, min(chunk.size_bytes, size_bytes)):

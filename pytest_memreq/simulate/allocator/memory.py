@@ -79,7 +79,7 @@ class Segments:
     driver: Driver
     ranks: Ranks
 
-    def obtain(self, pool: Pool, size_bytes: int, segment_bytes: int) -> Chunk | None:  # noqa: ARG002
+    def obtain(self, pool: Pool, size_bytes: int, segment_bytes: int) -> Chunk | None:  # noqa: ARG002 - ExpandableSegments needs it
         """A new segment, None if the card is full."""
         if not self.driver.can_give(segment_bytes):
             return None
@@ -98,6 +98,6 @@ class Segments:
             if not chunk.is_split:
                 self.release(chunk)
 
-    def choose(self, pool: Pool, at: int) -> int:  # noqa: ARG002
+    def choose(self, pool: Pool, at: int) -> int:  # noqa: ARG002 - ExpandableSegments needs it
         """Which free chunk to take of those from position `at` on: the best fit."""
         return at

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pytest_memreq.simulate.kernels import (
     attention,
+    embeddings,
     indexing,
     layers,
     lists,
@@ -24,6 +25,7 @@ RULES: dict[str, Rule] = {
     **lists.RULES,
     **attention.RULES,
     **sorting.RULES,
+    **embeddings.RULES,
     **sampling.RULES,
     **selecting.RULES,
     **indexing.RULES,

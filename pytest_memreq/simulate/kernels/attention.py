@@ -10,9 +10,9 @@ from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.kernels.call import (
     RESULT,
     Call,
+    Events,
     Scratch,
     after_results,
-    joined,
     nested,
 )
 
@@ -36,7 +36,7 @@ def flash_forward(call: Call) -> Scratch | None:
     return Scratch((RESULT, RESULT, rows, rows * _round_up(size, _head_step(size))))
 
 
-def flash_backward(call: Call) -> Scratch:
+def flash_backward(call: Call) -> Scratch | None:
     """Row sums of the gradient, and the gradient of the queries in single precision.
 
     Where queries share keys, also gradients of the keys and values of every head.
@@ -47,10 +47,12 @@ def flash_backward(call: Call) -> Scratch:
     batch, heads, queries, size = call.args[1].shape
     rows = batch * heads * _round_up(queries, 128) * _FLOAT_BYTES
     accumulated = rows * _round_up(size, _head_step(size))
-    copied = _as_heads_last(grad)
-    shared = _of_each_head(call.args[2], heads)
-    work = joined([0] * len(copied), nested(rows, accumulated, *shared))[len(copied) :]
-    return Scratch((*copied, *[RESULT] * 3, *work))
+    events = Events()
+    copied = events.take(*_as_heads_last(grad))
+    events.results(len(call.results))
+    events.run(rows, accumulated, *_of_each_head(call.args[2], heads))
+    events.free(copied)
+    return events.scratch()
 
 
 def _as_heads_last(grad: Tensor) -> tuple[int, ...]:
@@ -79,7 +81,7 @@ def efficient_forward(call: Call) -> Scratch | None:
     return after_results(call, *nested(rows * value.shape[-1] * _FLOAT_BYTES))
 
 
-def efficient_backward(call: Call) -> Scratch:
+def efficient_backward(call: Call) -> Scratch | None:
     """Row sums, unless the kernel makes them itself, and gradients in single precision.
 
     Where queries share keys, also gradients of the keys and values of every head.
@@ -89,14 +91,20 @@ def efficient_backward(call: Call) -> Scratch:
     batch, heads, queries, _ = query.shape
     rows = batch * heads * queries * _FLOAT_BYTES
     grad_bytes = grad.numel() * grad.element_size()
-    copied = () if grad.transpose(1, 2).is_contiguous() else (grad_bytes,)
     workspace = batch * heads * efficient_words(query, key, call.card) * _FLOAT_BYTES
-    is_single = query.element_size() == _FLOAT_BYTES
-    sums = (grad_bytes, rows, rows, ~1, ~0) if is_single else (rows,)
-    last = 2 if is_single else 0
-    work = joined(_of_each_head(key, heads), (*sums, workspace, ~last, ~(last + 1)))
-    work = joined([0] * len(copied), work)[len(copied) :]
-    return Scratch((*copied, *[RESULT] * len(call.results), *work))
+    events = Events()
+    copied = events.take(*(() if grad.transpose(1, 2).is_contiguous() else (grad_bytes,)))
+    events.results(len(call.results))
+    shared = events.take(*_of_each_head(key, heads))
+    if query.element_size() == _FLOAT_BYTES:
+        products, sums = events.take(grad_bytes), events.take(rows)
+        kept = events.take(rows)
+        events.free((*sums, *products))
+    else:
+        kept = events.take(rows)
+    events.free((*kept, *events.take(workspace)))
+    events.free((*copied, *shared))
+    return events.scratch()
 
 
 def _of_each_head(key: Tensor, heads: int) -> tuple[int, ...]:

@@ -54,43 +54,44 @@ NO_SCRATCH = Scratch()
 
 
 class Events:
-    """Events put together one after the other; a request is freed by the number `take` gave."""
+    """Events of a kernel, put together in order; requests are freed by the numbers they got."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self._events: list[Event] = []
         self._requests = 0
 
-    def take(self, size_bytes: int) -> int:
-        """Request so many bytes."""
-        self.events.append(size_bytes)
-        self._requests += 1
-        return self._requests - 1
+    def take(self, *sizes: int) -> list[int]:
+        """Request these, and give their numbers."""
+        first = self._requests
+        self._events += sizes
+        self._requests += len(sizes)
+        return list(range(first, self._requests))
 
-    def free(self, *requests: int) -> None:
+    def free(self, requests: Sequence[int]) -> None:
         """Give requests back, in this order."""
-        self.events += (~request for request in requests)
+        self._events += (~request for request in requests)
 
     def run(self, *sizes: int) -> None:
         """Request all of these, and give them back at once, the last one first."""
-        self.free(*reversed([self.take(size) for size in sizes]))
+        self.free(self.take(*sizes)[::-1])
 
     def add(self, events: Sequence[Event]) -> None:
         """Events of their own: what they free counts within them."""
         first = self._requests
         for event in events:
-            if event is None or event >= 0:
-                self.events.append(event)
-                self._requests += event is not None
+            if event is not None and event < 0:
+                self._events.append(~(~event + first))
             else:
-                self.events.append(~(~event + first))
+                self._events.append(event)
+                self._requests += event is not None
 
-    def result(self) -> None:
-        """The operator's next result is allocated."""
-        self.events.append(RESULT)
+    def results(self, count: int = 1) -> None:
+        """The operator's next results are allocated."""
+        self._events += [RESULT] * count
 
-    def scratch(self) -> Scratch:
-        """What was put together."""
-        return Scratch(tuple(self.events))
+    def scratch(self, result_bytes: int | None = None) -> Scratch | None:
+        """What was put together, None without a request."""
+        return Scratch(tuple(self._events), result_bytes) if self._requests else None
 
 
 Rule = Callable[[Call], Scratch | None]
@@ -104,21 +105,6 @@ def after_results(call: Call, *events: int) -> Scratch | None:
 def nested(*sizes: int) -> tuple[int, ...]:
     """Requests of these sizes, of which the last one is freed first."""
     return (*sizes, *(~at for at in reversed(range(len(sizes)))))
-
-
-def requests_of(events: Sequence[int]) -> tuple[int, ...]:
-    """The requests among events that have no results."""
-    return tuple(event for event in events if event >= 0)
-
-
-def joined(*parts: Sequence[int]) -> tuple[int, ...]:
-    """Events of several parts, one after the other: what is freed counts within its part."""
-    events: list[int] = []
-    requests = 0
-    for part in parts:
-        events += (event if event >= 0 else ~(~event + requests) for event in part)
-        requests += sum(event >= 0 for event in part)
-    return tuple(events)
 
 
 def copy_bytes(tensor: Tensor) -> int | None:

@@ -17,6 +17,7 @@ TILE_ITEMS = {
     (8, 8): 4608,
     (4, 8): 5376,
     (2, 8): 5632,
+    (1, 8): 3456,
     (8, 0): 5760,
     (4, 0): 7296,
     (2, 0): 9728,
@@ -29,7 +30,7 @@ SCAN_TILE_ITEMS = 1920
 SHORT_SCAN_TILE_ITEMS = 3072
 # Bytes of a state, and items, of cumsum's and cumprod's tiles, by bytes of an item.
 CUMULATIVE = {2: (16, 7680), 4: (8, SCAN_TILE_ITEMS), 8: (16, 896)}
-SELECT_TILE_ITEMS = 4864
+SELECT_TILE_ITEMS = 4928
 SELECTED_TILE_ITEMS = {8: 4224, 4: 6528, 2: 5632, 1: 5632}  # by bytes of an item
 SELECTED_HALVES_TILE_ITEMS = 1280
 RUN_TILE_ITEMS = 768
@@ -71,18 +72,13 @@ def scan(items: int, state_bytes: int = 8, tile_items: int = SCAN_TILE_ITEMS) ->
     return aligned(tiles * state_bytes, 1)
 
 
-def long_scan(items: int) -> int:
-    """Bytes of a prefix sum of 64-bit numbers."""
-    return scan(items, state_bytes=16, tile_items=SCAN_TILE_ITEMS // 2)
-
-
 def select(items: int) -> int:
-    """Bytes to find where one number follows another: unique and by key, with 64-bit counts."""
+    """Bytes to find the first of each run of equal keys, with its place (DispatchUniqueByKey)."""
     return scan(items, state_bytes=16, tile_items=SELECT_TILE_ITEMS)
 
 
 def cumulative(items: int, item_bytes: int) -> int:
-    """Bytes of a prefix sum of numbers of any type, in that type."""
+    """Bytes of a prefix sum of numbers of so many bytes, in their own type."""
     return scan(items, *CUMULATIVE[item_bytes])
 
 

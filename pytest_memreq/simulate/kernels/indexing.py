@@ -11,17 +11,15 @@ from torch import Tensor
 
 from pytest_memreq.simulate.kernels import cub
 from pytest_memreq.simulate.kernels.call import (
-    RESULT,
     Call,
     Events,
     Scratch,
     after_results,
     copies,
     nested,
-    requests_of,
 )
 from pytest_memreq.simulate.kernels.layers import reduced
-from pytest_memreq.simulate.kernels.selecting import INDEX_BYTES, find_nonzero
+from pytest_memreq.simulate.kernels.selecting import INDEX_BYTES, take_positions
 from pytest_memreq.simulate.storages import is_meta
 
 MASKS = (torch.bool, torch.uint8)
@@ -46,11 +44,10 @@ def _make_positions(events: Events, call: Call, indices: Sequence[Tensor | None]
         if index is None or (index.dtype is torch.int64 and is_meta(index)):
             continue
         is_mask = index.dtype in MASKS
-        size_bytes = index.numel() * INDEX_BYTES * (index.dim() if is_mask else 1)
         if is_mask and is_meta(index):
-            made.append(find_nonzero(events, call, index, size_bytes))
+            made += take_positions(events, call, index)
         else:
-            made.append(events.take(size_bytes))
+            made += events.take(index.numel() * INDEX_BYTES * (index.dim() if is_mask else 1))
     return made
 
 
@@ -58,10 +55,8 @@ def index(call: Call) -> Scratch | None:
     """aten/src/ATen/native/TensorAdvancedIndexing.cpp (make_info): positions, then the result."""
     events = Events()
     made = _make_positions(events, call, call.args[1])
-    if not made:
-        return None
-    events.result()
-    events.free(*made)
+    events.results()
+    events.free(made)
     return events.scratch()
 
 
@@ -72,15 +67,15 @@ def index_put(call: Call) -> Scratch | None:
     if not accumulates and _would_be_filled(indices, values):
         return None
     events = Events()
+    # An operator that is not in place copies its first argument before that.
+    events.results(len(call.results))
     on_card = [index for index in indices if index is None or is_meta(index)]
     made = _make_positions(events, call, on_card if accumulates else indices)
     if accumulates and any(index is not None for index in indices):
         _accumulate(events, call, made)
     else:
-        events.free(*made)
-    work = events.events
-    # An operator that is not in place copies its first argument before that.
-    return Scratch((*[RESULT] * len(call.results), *work)) if work else None
+        events.free(made)
+    return events.scratch()
 
 
 def _would_be_filled(indices: Sequence[Tensor | None], values: Tensor) -> bool:
@@ -94,13 +89,13 @@ def _accumulate(events: Events, call: Call, made: list[int]) -> None:
     number = max(index.numel() for index in indices if index is not None)
     listed = number * INDEX_BYTES
     kept = _make_linear_index(events, call, [i for i in indices if i is not None], listed)
-    events.free(*made)
-    kept += [events.take(size) for size in _values_copied(call.args[2], number)]
+    events.free(made)
+    kept += events.take(*_values_copied(call.args[2], number))
     pairs = zip_longest(call.args[0].shape, indices[: call.args[0].dim()])
     places = math.prod(size for size, index in pairs if index is not None)
     sorted_bytes = cub.radix_sort(number, INDEX_BYTES, INDEX_BYTES, cub.bits_of(places))
     events.run(listed, listed, listed, sorted_bytes)
-    events.free(*reversed(kept))
+    events.free(kept[::-1])
 
 
 def _make_linear_index(
@@ -113,20 +108,22 @@ def _make_linear_index(
         is_on_card = is_meta(index)  # else all is done on the CPU, and copied
         if is_on_card and is_checked:
             _check_ends(events, call, index)
-        kept.append(events.take(listed))
+        made = events.take(listed)
         if is_on_card:
             events.run(listed)
-        if len(kept) > 1:  # added to the first
-            events.free(kept.pop())
+        if kept:  # added to the first
+            events.free(made)
+        else:
+            kept = made
     return kept
 
 
 def _check_ends(events: Events, call: Call, index: Tensor) -> None:
-    ends = events.take(INDEX_BYTES), events.take(INDEX_BYTES)
-    events.run(*requests_of(reduced(call, index, (), "pair")))
+    ends = events.take(INDEX_BYTES, INDEX_BYTES)
+    events.add(reduced(call, index, (), "pair"))
     for _ in ends:
         events.run(1)
-    events.free(*ends)
+    events.free(ends)
 
 
 def _values_copied(values: Tensor, number: int) -> tuple[int, ...]:
@@ -137,21 +134,23 @@ def _values_copied(values: Tensor, number: int) -> tuple[int, ...]:
 def masked_select(call: Call) -> Scratch | None:
     """masked_select_out_cuda_impl: both expanded, and indexed by the mask (IndexKernel.cpp)."""
     tensor, mask = call.args[:2]
-    shape = torch.broadcast_shapes(tensor.shape, mask.shape)
     events = Events()
-    every = shape.numel() * INDEX_BYTES * max(len(shape), 1)
-    found = find_nonzero(events, call, mask.expand(shape), every)
-    events.result()
+    expanded = mask.expand(torch.broadcast_shapes(tensor.shape, mask.shape))
+    found = take_positions(events, call, expanded)
+    events.results()
     events.free(found)
     return events.scratch()
 
 
 def masked_scatter(call: Call) -> Scratch | None:
     """masked_scatter__cuda: a prefix sum of the mask (IndexKernel.cpp, IndexKernel.cu)."""
-    number = call.args[0].numel()
+    tensor, mask = call.args[:2]
+    number = tensor.numel()
     if number == 0:
         return None
-    return after_results(call, *nested(number * INDEX_BYTES, cub.long_scan(number)))
+    expanded = copies(mask.expand(tensor.shape))
+    scanned = cub.cumulative(number, INDEX_BYTES)
+    return after_results(call, *nested(number * INDEX_BYTES, *expanded, scanned))
 
 
 RULES = {

@@ -19,7 +19,6 @@ from pytest_memreq.simulate.kernels.call import (
     Scratch,
     after_results,
     copies,
-    joined,
     nested,
 )
 from pytest_memreq.simulate.kernels.reductions import dimensions_of, partials
@@ -123,18 +122,23 @@ def extreme(call: Call) -> Scratch | None:
     tensor = call.args[0]
     if tensor.numel() < 2:
         return None
-    parts = reduced(call, tensor.contiguous(), (), "same")
-    return after_results(call, *joined(copies(tensor), parts))
+    events = Events()
+    events.results(len(call.results))
+    copied = events.take(*copies(tensor))
+    events.add(reduced(call, tensor.contiguous(), (), "same"))
+    events.free(copied)
+    return events.scratch()
 
 
 def norm_backward(call: Call) -> Scratch | None:
     """The input before, the gradient after the results, both contiguous (layer_norm_kernel.cu)."""
     grad, tensor = call.args[:2]
-    before, after = copies(tensor), copies(grad)
-    if not before and not after:
-        return None
-    work = joined([0] * len(before), nested(*after))[len(before) :]
-    return Scratch((*before, *[RESULT] * len(call.results), *work))
+    events = Events()
+    copied = events.take(*copies(tensor))
+    events.results(len(call.results))
+    events.run(*copies(grad))
+    events.free(copied)
+    return events.scratch()
 
 
 def copied_first(call: Call) -> Scratch | None:
@@ -190,11 +194,10 @@ def group_norm_backward(call: Call) -> Scratch | None:
     rows, sums = batch * channels * FLOAT_BYTES, batch * groups * FLOAT_BYTES
     factors = () if weight is None else (rows,)
     events = Events()
-    copied = [events.take(size) for size in copies(grad, tensor)]
-    for _ in call.results:
-        events.result()
+    copied = events.take(*copies(grad, tensor))
+    events.results(len(call.results))
     events.run(rows, rows, sums, sums, *factors)
-    events.free(*copied)
+    events.free(copied)
     return events.scratch()
 
 

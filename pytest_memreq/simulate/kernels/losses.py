@@ -8,10 +8,10 @@ from torch import Tensor
 from pytest_memreq.simulate.kernels.call import (
     RESULT,
     Call,
+    Events,
     Rule,
     Scratch,
     after_results,
-    joined,
     nested,
 )
 from pytest_memreq.simulate.kernels.layers import reduced
@@ -25,7 +25,12 @@ def loss_in_its_result(call: Call) -> Scratch | None:
     held, parts = _summed_loss(call)
     if held is None:
         return None
-    return Scratch((RESULT, *joined((held,), parts), ~0), result_bytes=held)
+    events = Events()
+    events.results()
+    each = events.take(held)
+    events.add(parts)
+    events.free(each)
+    return events.scratch(result_bytes=held)
 
 
 def loss_beside_its_result(call: Call) -> Scratch | None:
@@ -33,7 +38,12 @@ def loss_beside_its_result(call: Call) -> Scratch | None:
     held, parts = _summed_loss(call)
     if held is None:
         return None
-    return Scratch((held, RESULT, *joined((0,), parts)[1:], ~0))
+    events = Events()
+    each = events.take(held)
+    events.results()
+    events.add(parts)
+    events.free(each)
+    return events.scratch()
 
 
 def loss_with_logits(call: Call) -> Scratch | None:
@@ -42,8 +52,12 @@ def loss_with_logits(call: Call) -> Scratch | None:
         return None
     tensor = call.args[0]
     held = tensor.numel() * tensor.element_size()
-    parts = joined((0, 0), reduced(call, tensor, (), "sum"))[2:]
-    return Scratch((held, held, RESULT, *parts, ~0, ~1))
+    events = Events()
+    each = events.take(held, held)
+    events.results()
+    events.add(reduced(call, tensor, (), "sum"))
+    events.free(each)
+    return events.scratch()
 
 
 def _summed_loss(call: Call) -> tuple[int | None, tuple[int, ...]]:
@@ -65,9 +79,12 @@ def loss_summed_over(call: Call) -> Scratch | None:
     name, place = ("reduction", 3) if len(call.args) > 3 else ("reduction", 2)
     if call.argument(place, name, 1) == 0:
         return None
-    parts = joined((0,), reduced(call, tensor, (), "sum"))[1:]
-    held = tensor.numel() * tensor.element_size()
-    return Scratch((RESULT, tensor.element_size(), *parts, ~0), result_bytes=held)
+    events = Events()
+    events.results()
+    total = events.take(tensor.element_size())
+    events.add(reduced(call, tensor, (), "sum"))
+    events.free(total)
+    return events.scratch(result_bytes=tensor.numel() * tensor.element_size())
 
 
 def soft_margin_backward(call: Call) -> Scratch:

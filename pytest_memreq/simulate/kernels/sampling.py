@@ -13,9 +13,7 @@ from pytest_memreq.simulate.kernels.call import (
     Events,
     Scratch,
     after_results,
-    joined,
     nested,
-    requests_of,
 )
 from pytest_memreq.simulate.kernels.layers import reduced
 from pytest_memreq.simulate.kernels.sorting import INDEX_BYTES, topk
@@ -32,10 +30,12 @@ def permutation(call: Call) -> Scratch | None:
     bits = min(64, math.ceil(math.log2(number - collisions)))
     key_bytes = 4 if bits <= 32 else 8
     keys = number * key_bytes
+    events = Events()
+    events.results(len(call.results))
+    events.run(INDEX_BYTES)
     sorted_bytes = cub.radix_sort(number, key_bytes, INDEX_BYTES, bits)
-    offset = (INDEX_BYTES, ~0)
-    lists = nested(number * INDEX_BYTES, keys, keys, sorted_bytes)
-    return after_results(call, *joined(offset, lists))
+    events.run(number * INDEX_BYTES, keys, keys, sorted_bytes)
+    return events.scratch()
 
 
 def multinomial(call: Call) -> Scratch | None:
@@ -51,34 +51,35 @@ def multinomial(call: Call) -> Scratch | None:
         scans = [cub.cumulative(tensor.numel(), tensor.element_size())] if tensor.dim() == 1 else []
         return after_results(call, *nested(*normalized, *scans))
     events = Events()
-    events.result()
+    events.results()
     checks = _check(events, call, tensor)
     noise = events.take(size_bytes)
     if samples > 1:
         _take_largest(events, call, tensor, samples)
-    events.free(noise, *checks)
+    events.free((*noise, *checks))
     return events.scratch()
 
 
 def _check(events: Events, call: Call, tensor: Tensor) -> list[int]:
     """Both ends are compared, and no row may be all 0; what is live until the end."""
     width = tensor.element_size()
-    low, high = events.take(width), events.take(width)
-    events.run(*requests_of(reduced(call, tensor, (), "pair")))
-    compared = events.take(1), events.take(1)
-    is_valid = events.take(1)
-    events.free(*compared)
+    kept = events.take(width, width)
+    events.add(reduced(call, tensor, (), "pair"))
+    compared = events.take(1, 1)
+    kept += events.take(1)
+    events.free(compared)
     rows = tensor.numel() // tensor.shape[-1]
     sums = events.take(rows * width)
-    events.run(*requests_of(reduced(call, tensor, (tensor.dim() - 1,), "sum")))
-    equal = events.take(rows)
-    any_zero = equal
+    events.add(reduced(call, tensor, (tensor.dim() - 1,), "sum"))
+    are_zero = events.take(rows)
     if tensor.dim() > 1:
-        any_zero = events.take(1)
-        events.free(equal)
+        kept += events.take(1)
+        events.free(are_zero)
+    else:
+        kept += are_zero
     events.free(sums)
     events.run(1)
-    return [any_zero, is_valid, high, low]
+    return kept[::-1]
 
 
 def _take_largest(events: Events, call: Call, tensor: Tensor, samples: int) -> None:

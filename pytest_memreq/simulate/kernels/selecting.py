@@ -15,7 +15,6 @@ from pytest_memreq.simulate.kernels.call import (
     Events,
     Scratch,
     copies,
-    requests_of,
 )
 from pytest_memreq.simulate.kernels.layers import reduced
 
@@ -23,6 +22,11 @@ INDEX_BYTES = 8
 INT_BYTES = 4
 CHUNK_ITEMS = 2**30  # of nonzero, where there are more than an int counts
 MANY_ITEMS = 2**31 - 1
+
+
+# Where each operator is asked for the inverse and the counts, by position and name.
+UNIQUE_ASKED = ((2, "return_inverse"), (3, "return_counts"))
+CONSECUTIVE_ASKED = ((1, "return_inverse"), (2, "return_counts"))
 
 
 def unique(call: Call) -> Scratch | None:
@@ -34,26 +38,22 @@ def unique(call: Call) -> Scratch | None:
     if tensor.dtype is torch.bool:
         return _unique_of_two(call, inverse=inverse)
     events = Events()
-    copied = [events.take(size) for size in copies(tensor)]
+    copied = events.take(*copies(tensor))
     key_bytes = tensor.element_size()
-    ordered = [events.take(number * key_bytes)]
+    ordered = events.take(number * key_bytes)
     if inverse:
         listed = events.take(number * INDEX_BYTES)
-        ordered.append(events.take(number * INDEX_BYTES))
+        ordered += events.take(number * INDEX_BYTES)
         events.run(cub.radix_sort(number, key_bytes, INDEX_BYTES, 8 * key_bytes))
         events.free(listed)
-        events.result()
+        events.results()
         events.run(number * INDEX_BYTES, cub.short_scan(number))
     else:
         is_single = tensor.dtype is torch.float32
         events.run(cub.radix_sort(number, key_bytes, 0, 8 * key_bytes, is_single=is_single))
     _find_runs(events, tensor, counts=counts)
-    events.free(*reversed(ordered), *copied)
+    events.free((*ordered[::-1], *copied))
     return events.scratch()
-
-
-UNIQUE_ASKED = ((2, "return_inverse"), (3, "return_counts"))
-CONSECUTIVE_ASKED = ((1, "return_inverse"), (2, "return_counts"))
 
 
 def unique_consecutive(call: Call) -> Scratch | None:
@@ -63,21 +63,21 @@ def unique_consecutive(call: Call) -> Scratch | None:
         return None
     inverse, counts = (call.argument(at, name, False) for at, name in CONSECUTIVE_ASKED)
     events = Events()
-    copied = [events.take(size) for size in copies(tensor)]
+    copied = events.take(*copies(tensor))
     if inverse:
-        events.result()
+        events.results()
         events.run(number * INT_BYTES, cub.short_scan(number))
     _find_runs(events, tensor, counts=counts)
-    events.free(*copied)
+    events.free(copied)
     return events.scratch()
 
 
 def _find_runs(events: Events, tensor: Tensor, *, counts: bool) -> None:
     number = tensor.numel()
-    events.result()
+    events.results()
     length = events.take(INDEX_BYTES)
     if counts:
-        events.result()
+        events.results()
         events.run(cub.run_lengths(number))
     else:
         is_half = tensor.dtype in (torch.float16, torch.bfloat16)
@@ -85,49 +85,55 @@ def _find_runs(events: Events, tensor: Tensor, *, counts: bool) -> None:
     events.free(length)
 
 
-def _unique_of_two(call: Call, *, inverse: bool) -> Scratch:
+def _unique_of_two(call: Call, *, inverse: bool) -> Scratch | None:
     # Of true and false, by counting the true ones.
     events = Events()
-    copied = [events.take(size) for size in copies(call.args[0])]
+    copied = events.take(*copies(call.args[0]))
     true = events.take(INT_BYTES)
     events.run(_counting_bytes(call, call.args[0].numel()))
-    for _ in range(3 if inverse else 2):
-        events.result()
-    events.free(true, *copied)
+    events.results(3 if inverse else 2)
+    events.free((*true, *copied))
     return events.scratch()
 
 
 def nonzero(call: Call) -> Scratch | None:
     """nonzero_cuda_out_impl of aten/src/ATen/native/cuda/Nonzero.cu."""
     events = Events()
-    find_nonzero(events, call, call.args[0])
+    counts = _count_chosen(events, call, call.args[0])
+    events.results()
+    _choose(events, call.args[0], counts)
     return events.scratch()
 
 
-def find_nonzero(
-    events: Events, call: Call, tensor: Tensor, positions_bytes: int | None = None
-) -> int:
-    """Events of nonzero.
+def take_positions(events: Events, call: Call, mask: Tensor) -> list[int]:
+    """As nonzero within another kernel: positions of all that the mask may choose."""
+    counts = _count_chosen(events, call, mask)
+    positions = events.take(mask.numel() * INDEX_BYTES * max(mask.dim(), 1))
+    _choose(events, mask, counts)
+    return positions
 
-    The positions are the call's result, or a request of so many bytes, whose number it gives.
-    """
-    number = tensor.numel()
-    chunks = [number]
-    if number >= MANY_ITEMS:
-        chunks = [min(CHUNK_ITEMS, number - at) for at in range(0, number, CHUNK_ITEMS)]
-    copied = [events.take(size) for size in copies(tensor)]
+
+def _count_chosen(events: Events, call: Call, tensor: Tensor) -> list[int]:
+    # The first half of nonzero: how many there are; what is kept until the end.
+    chunks = _chunks(tensor.numel())
+    copied = events.take(*copies(tensor))
     counts = events.take(INT_BYTES * len(chunks))
     for items in chunks:
         events.run(_counting_bytes(call, items))
-    found = -1
-    if positions_bytes is None:
-        events.result()
-    else:
-        found = events.take(positions_bytes)
-    for items in chunks if tensor.dim() else ():
+    return counts + copied
+
+
+def _choose(events: Events, tensor: Tensor, kept: list[int]) -> None:
+    # The second half: their positions.
+    for items in _chunks(tensor.numel()) if tensor.dim() else ():
         events.run(cub.selected(items, INDEX_BYTES))
-    events.free(counts, *copied)
-    return found
+    events.free(kept)
+
+
+def _chunks(number: int) -> list[int]:
+    if number < MANY_ITEMS:
+        return [number]
+    return [min(CHUNK_ITEMS, number - at) for at in range(0, number, CHUNK_ITEMS)]
 
 
 def _counting_bytes(call: Call, items: int) -> int:
@@ -141,9 +147,8 @@ def count_nonzero(call: Call) -> Scratch | None:
     unequal = torch.empty(tensor.shape, dtype=torch.bool, device="meta")
     events = Events()
     held = events.take(tensor.numel())
-    events.result()
-    over = (dims,) if isinstance(dims, int) else dims or ()
-    events.run(*requests_of(reduced(call, unequal, over, "sum")))
+    events.results()
+    events.add(reduced(call, unequal, (dims,) if isinstance(dims, int) else dims or (), "sum"))
     events.free(held)
     return events.scratch()
 

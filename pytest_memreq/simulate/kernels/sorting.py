@@ -1,4 +1,4 @@
-"""Kernels that sort: sort, topk, embeddings in backward, prefix sums."""
+"""Kernels that sort, or sum up to each place."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from torch import Tensor
 
 from pytest_memreq.simulate.kernels import cub
 from pytest_memreq.simulate.kernels.call import (
-    RESULT,
     Call,
+    Events,
     Scratch,
     after_results,
     copies,
-    joined,
     nested,
 )
 
@@ -31,23 +30,30 @@ def sort(call: Call) -> Scratch | None:
         return None
     if length <= SMALL_SORT:
         return after_results(call, *nested(length * INDEX_BYTES))
-    return after_results(call, *_large_sort(tensor, length))
+    events = Events()
+    events.results(len(call.results))
+    _sort_many(events, tensor, length)
+    return events.scratch()
 
 
-def _large_sort(tensor: Tensor, length: int) -> tuple[int, ...]:
+def _sort_many(events: Events, tensor: Tensor, length: int) -> None:
     items, key_bytes = tensor.numel(), tensor.element_size()
     segments = items // length
     indices = items * INDEX_BYTES
     if segments == 1 or length >= LARGE_SEGMENT:
-        one = cub.radix_sort(length, key_bytes, INDEX_BYTES, 8 * key_bytes)
-        each = joined(*[(one, ~0)] * segments)
-        return joined((length * INDEX_BYTES,), each)
-    if segments >= FEW_SEGMENTS:
-        return nested(indices, cub.segmented_sort(items, key_bytes, INDEX_BYTES))
-    by_value = cub.radix_sort(items, key_bytes, INDEX_BYTES, 8 * key_bytes)
-    by_segment = cub.radix_sort(items, INDEX_BYTES, 0, cub.bits_of(segments))
-    pairs = (indices, indices, items * key_bytes, by_value, ~3, ~2)
-    return (*pairs, by_segment, ~4, ~1, ~0)
+        listed = events.take(length * INDEX_BYTES)
+        for _ in range(segments):
+            events.run(cub.radix_sort(length, key_bytes, INDEX_BYTES, 8 * key_bytes))
+        events.free(listed)
+    elif segments >= FEW_SEGMENTS:
+        events.run(indices, cub.segmented_sort(items, key_bytes, INDEX_BYTES))
+    else:
+        pairs = events.take(indices, indices)
+        keys = events.take(items * key_bytes)
+        events.run(cub.radix_sort(items, key_bytes, INDEX_BYTES, 8 * key_bytes))
+        events.free(keys)
+        events.run(cub.radix_sort(items, INDEX_BYTES, 0, cub.bits_of(segments)))
+        events.free(pairs[::-1])
 
 
 # should_use_multiblock of aten/src/ATen/native/cuda/TensorTopK.cu: slices up to so many are
@@ -70,72 +76,19 @@ def topk(call: Call) -> Scratch | None:
     at_once = call.card.multiprocessors * TOPK_BLOCKS_PER_MULTIPROCESSOR * TOPK_THREADS
     per_thread = min(max(-(-tensor.numel() // at_once), 4), 64)
     blocks = slices * -(-length // (per_thread * TOPK_THREADS))
-    kept = (
+    events = Events()
+    events.results(len(call.results))
+    kept = events.take(
         slices * tensor.element_size(),
         *[slices * 8] * 2,
         blocks * DIGITS * 2,
         slices * DIGITS * 4,
         *[blocks * 4] * 2,
     )
-    scans = joined(*[(cub.scan(1, 16), ~0)] * 2)
-    held = len(kept)
-    in_order = joined(kept, scans)
-    return after_results(call, *in_order, *(~at for at in reversed(range(held))))
-
-
-FEW_INDICES = 3072
-BAG_MAX = 2
-ROWS_PER_THREAD = 10
-ACCUMULATOR_BYTES = 4
-
-
-def embedding_backward(call: Call) -> Scratch | None:
-    """embedding_dense_backward_cuda of aten/src/ATen/native/cuda/Embedding.cu.
-
-    Few indices are added up as they are; more are sorted, and parts of each word's rows summed:
-    EmbeddingBackwardKernel.cu.
-    """
-    grad, indices, words = call.args[:3]
-    copied = copies(grad.reshape(-1, grad.shape[-1]) if grad.is_contiguous() else grad)
-    if indices.numel() <= FEW_INDICES:
-        return Scratch((*copied, RESULT)) if copied else None
-    return _rows_summed(copied, indices, words, grad.shape[-1])
-
-
-def bag_backward(call: Call) -> Scratch | None:
-    """_embedding_bag_dense_backward_cuda of aten/src/ATen/native/cuda/EmbeddingBag.cu.
-
-    The largest of a bag is known; what sums or means it is sorted like many indices.
-    """
-    grad, indices, words, mode = (call.args[at] for at in (0, 1, 6, 8))
-    copied = copies(grad)
-    if mode == BAG_MAX:
-        return Scratch((*copied, RESULT)) if copied else None
-    return _rows_summed(copied, indices, words, grad.shape[-1])
-
-
-def _rows_summed(copied: tuple[int, ...], indices: Tensor, words: int, width: int) -> Scratch:
-    """Indices sorted, and parts of each word's rows summed (EmbeddingBackwardKernel.cu)."""
-    number = indices.numel()
-    listed = number * INDEX_BYTES
-    sorted_bytes = cub.radix_sort(number, INDEX_BYTES, INDEX_BYTES, cub.bits_of(words))
-    segments = min(number, words)
-    parts = number // ROWS_PER_THREAD + segments
-    first = len(copied)
-    before = (*copied, listed, listed, listed, sorted_bytes, ~(first + 3), ~(first + 2))
-    after = (
-        *(listed, INDEX_BYTES, listed, cub.select(number), ~3, ~2),
-        *(
-            segments * INDEX_BYTES,
-            segments * INDEX_BYTES,
-            cub.long_scan(segments),
-            ~6,
-        ),
-        *(INDEX_BYTES, parts * INDEX_BYTES, parts * width * ACCUMULATOR_BYTES, ~9, ~8, ~7),
-        *(~5, ~4, ~1, ~0),
-    )
-    shifted = joined(before, after)
-    return Scratch((*shifted[: len(before)], RESULT, *shifted[len(before) :]))
+    for _ in range(2):
+        events.run(cub.scan(1, 16))
+    events.free(kept[::-1])
+    return events.scratch()
 
 
 def cumulative(call: Call) -> Scratch | None:
@@ -157,8 +110,6 @@ def cumulative(call: Call) -> Scratch | None:
 RULES = {
     "aten.sort": sort,
     "aten.topk": topk,
-    "aten.embedding_dense_backward": embedding_backward,
-    "aten._embedding_bag_backward": bag_backward,
     "aten.cumsum": cumulative,
     "aten.cumprod": cumulative,
 }
