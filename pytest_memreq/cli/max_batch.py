@@ -80,10 +80,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _described(error: BaseException) -> str:
-    """What was raised and where, so that nobody has to guess whose mistake it is."""
+    """What was raised, and at which line of the user's, or of whoever raised it."""
+    from pytest_memreq.simulate.attribution import is_library  # imports torch
+
     said = " ".join(str(error).split()) or "no message"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {frame.filename}:{frame.lineno}: {said}"
+    frames = traceback.extract_tb(error.__traceback__)
+    of_user = [frame for frame in frames if not is_library(frame.filename)]
+    where = (of_user or frames)[-1]
+    return f"{type(error).__name__} at {where.filename}:{where.lineno}: {said}"
 
 
 def _say(batch: int, peak_bytes: int) -> None:

@@ -195,8 +195,13 @@ class Attribution:
     def _is_library(self, code: CodeType) -> bool:
         known = self._library_code.get(code)
         if known is None:
-            known = self._library_code[code] = code.co_filename.startswith(_LIBRARIES)
+            known = self._library_code[code] = is_library(code.co_filename)
         return known
+
+
+def is_library(path: str) -> bool:
+    """True for a file of torch's or ours, and for code that is in no file."""
+    return path.startswith(_LIBRARIES)
 
 
 def plain_name(name: str) -> str:

@@ -74,6 +74,10 @@ NOT_COUNTED = {
         ),
         "workspaces of linear algebra (cuSOLVER, MAGMA) are not counted",
     ),
+    **{
+        f"aten::{name}": f"what the kernels of {name.strip('_')} take for themselves is not counted"
+        for name in ("_trilinear", "embedding_renorm_", "logcumsumexp")
+    },
     "aten::_scaled_dot_product_cudnn_attention": "workspaces of attention (cuDNN) are not counted",
     "aten::_scaled_dot_product_cudnn_attention_backward": (
         "workspaces of attention (cuDNN) are not counted"

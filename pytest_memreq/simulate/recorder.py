@@ -107,7 +107,7 @@ class Recorder:
                     )
                     self._note_truth(tensor, operator.name, args)
             elif event >= 0:
-                taken[next(requests)] = self._take(event)
+                taken[next(requests)] = self._take(event, f"within {operator.name}")
             else:
                 self.storages.forget(taken.pop(~event))
         return list(taken.values())
@@ -129,9 +129,7 @@ class Recorder:
             workspace = self._take(size_bytes, f"{library} workspace", "workspaces")
             self.workspaces.hold(library, workspace, stream)
 
-    def _take(
-        self, size_bytes: int, operator: str = "kernel scratch", category: str | None = None
-    ) -> Tensor:
+    def _take(self, size_bytes: int, operator: str, category: str | None = None) -> Tensor:
         taken = torch.empty(size_bytes, dtype=torch.uint8, device=_META)
         self.allocate(taken, operator, category=category)
         return taken

@@ -16,6 +16,7 @@ from pytest_memreq.simulate.kernels import (
     sampling,
     selecting,
     sorting,
+    statistics,
 )
 from pytest_memreq.simulate.kernels.call import NO_SCRATCH, RESULT, Call, Rule, Scratch
 
@@ -25,6 +26,7 @@ RULES: dict[str, Rule] = {
     **lists.RULES,
     **attention.RULES,
     **sorting.RULES,
+    **statistics.RULES,
     **embeddings.RULES,
     **sampling.RULES,
     **selecting.RULES,

@@ -28,6 +28,7 @@ USUAL_TILE_ITEMS = 5376
 SINGLE_TILE_ITEMS = {8: 256 * 9, 4: 256 * 19}  # by the larger of key and value
 SCAN_TILE_ITEMS = 1920
 SHORT_SCAN_TILE_ITEMS = 3072
+KEYED_SCAN_TILE_ITEMS = 2464
 # Bytes of a state, and items, of cumsum's and cumprod's tiles, by bytes of an item.
 CUMULATIVE = {2: (16, 7680), 4: (8, SCAN_TILE_ITEMS), 8: (16, 896)}
 SELECT_TILE_ITEMS = 4928
@@ -80,6 +81,12 @@ def select(items: int) -> int:
 def cumulative(items: int, item_bytes: int) -> int:
     """Bytes of a prefix sum of numbers of so many bytes, in their own type."""
     return scan(items, *CUMULATIVE[item_bytes])
+
+
+def scan_by_key(items: int) -> int:
+    """Bytes of prefix sums of 64-bit numbers, each run of equal 64-bit keys by itself."""
+    tiles = -(-items // KEYED_SCAN_TILE_ITEMS)
+    return aligned((tiles + PADDING_TILES) * 16, tiles * 8)
 
 
 def short_scan(items: int) -> int:

@@ -30,9 +30,10 @@ def embedding_backward(call: Call) -> Scratch | None:
     """
     grad, indices, words = call.args[:3]
     copied = copies(grad.reshape(-1, grad.shape[-1]) if grad.is_contiguous() else grad)
-    if indices.numel() <= FEW_INDICES:
+    is_scaled = call.argument(4, "scale_grad_by_freq", False)
+    if indices.numel() <= FEW_INDICES and not is_scaled:
         return Scratch((*copied, RESULT)) if copied else None
-    return _rows_summed(call, copied, indices, words, can_fuse=True)
+    return _rows_summed(call, copied, indices, words, can_fuse=True, is_scaled=is_scaled)
 
 
 def bag_backward(call: Call) -> Scratch | None:
@@ -48,7 +49,13 @@ def bag_backward(call: Call) -> Scratch | None:
 
 
 def _rows_summed(
-    call: Call, copied: tuple[int, ...], indices: Tensor, words: int, *, can_fuse: bool
+    call: Call,
+    copied: tuple[int, ...],
+    indices: Tensor,
+    words: int,
+    *,
+    can_fuse: bool,
+    is_scaled: bool = False,
 ) -> Scratch | None:
     """Indices sorted, and parts of each word's rows summed (EmbeddingBackwardKernel.cu)."""
     number = indices.numel()
@@ -59,6 +66,10 @@ def _rows_summed(
     original = events.take(listed)
     events.run(cub.radix_sort(number, INDEX_BYTES, INDEX_BYTES, cub.bits_of(words)))
     events.free(original)
+    if is_scaled:  # by how often each word is there
+        held += events.take(listed)
+        events.run(cub.scan_by_key(number))
+        events.run(cub.scan_by_key(number))
     events.results()
     offsets = events.take(listed, INDEX_BYTES)
     events.run(listed, cub.select(number))

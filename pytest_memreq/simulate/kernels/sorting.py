@@ -28,12 +28,18 @@ def sort(call: Call) -> Scratch | None:
     length = tensor.shape[dim] if tensor.dim() else 1
     if tensor.numel() == 0:
         return None
-    if length <= SMALL_SORT:
-        return after_results(call, *nested(length * INDEX_BYTES))
     events = Events()
     events.results(len(call.results))
-    _sort_many(events, tensor, length)
+    sort_along(events, tensor, length)
     return events.scratch()
+
+
+def sort_along(events: Events, tensor: Tensor, length: int) -> None:
+    """Sort slices of so many, once results are there for values and places."""
+    if length <= SMALL_SORT:
+        events.run(length * INDEX_BYTES)
+    else:
+        _sort_many(events, tensor, length)
 
 
 def _sort_many(events: Events, tensor: Tensor, length: int) -> None:
