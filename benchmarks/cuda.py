@@ -52,7 +52,7 @@ def simulated(name, capability):
     gc.collect()
     with device.active():
         device.prepare()
-        device.start(is_prepared_now=True)
+        device.start()
         SCRIPTS[name]()
         peak = device.finding().peak
         events = [size for size in device.requests() if size]

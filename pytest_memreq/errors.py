@@ -11,5 +11,9 @@ class SimulationError(MemreqError):
     """The pretended device met a call that it cannot answer truthfully."""
 
 
+class DeviceLostError(MemreqError):
+    """The device answers nothing any more in this process; the message is its first."""
+
+
 class MemoryBudgetExceeded(AssertionError):
     """Work needed more memory than its budget; `str()` names metric, peak, budget and excess."""

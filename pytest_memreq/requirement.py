@@ -55,6 +55,50 @@ class Peak:
         size: int | None = getattr(self, f"{metric}_bytes")
         return size
 
+    def less(self, smaller: Peak) -> Peak:
+        """What is left of each metric, at least 0; what one side does not know is not known."""
+        pairs = {metric: (self.of(metric), smaller.of(metric)) for metric in METRICS}
+        return Peak(
+            **{
+                f"{metric}_bytes": None if a is None or b is None else max(0, a - b)
+                for metric, (a, b) in pairs.items()
+            }
+        )
+
+    def larger(self, other: Peak) -> Peak:
+        """The larger of each metric; what only one knows is that one's."""
+        pairs = {metric: (self.of(metric), other.of(metric)) for metric in METRICS}
+        return Peak(
+            **{
+                f"{metric}_bytes": max((size for size in pair if size is not None), default=None)
+                for metric, pair in pairs.items()
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An allocation that there was no room for, and what was there at that moment.
+
+    Where the device tells only what it would have taken for it, that is `requested_bytes`, and
+    `least_bytes` the smallest request that would have; else it is None.
+    """
+
+    requested_bytes: int
+    allocated_bytes: int
+    least_bytes: int | None = None
+    reserved_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePeak:
+    """The peaks on one of several devices: without what others left there, and with it."""
+
+    index: int
+    name: str
+    peak: Peak
+    absolute_peak: Peak
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -67,6 +111,21 @@ class Site:
     source: str | None = None
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survivor:
+    """Tensors that outlived the work that made them, `count` equal ones together.
+
+    `referrers` say who holds them, by name where there is one; `source` is where they were made.
+    """
+
+    bytes: int
+    shape: tuple[int, ...]
+    dtype: str
+    source: str | None = None
+    referrers: tuple[str, ...] = ()
     count: int = 1
 
 
@@ -143,16 +202,27 @@ class Requirement:
 class Finding:
     """What simulating or measuring a span of work found out.
 
-    `peak_at` says where in the work the peak of `allocated` was; `held_bytes` were allocated when
-    the span began; `did_allocate` is False where the work never asked the device for memory.
-    `pretended` lists the calls that were answered with a made-up value, as `item() at model.py:88`.
+    `peak` is without what others left, `absolute_peak` with it; of several `devices` it is the
+    largest of each metric. `held_bytes` were alive when the test started, before its setup;
+    `held_by` says who made what of it is neither the test's nor its fixtures'. `fixtures_bytes` is
+    what its fixtures held when its call began, which is in the peak. `peak_at` says where in the
+    work the peak of `allocated` was. `did_allocate` is False where the work never asked the device
+    for memory; `refusal` is the last time that there was no room. `unknown` says of metrics why
+    their peak is None. `pretended` lists the calls that were answered with a made-up value, as
+    `item() at model.py:88`.
     """
 
     peak: Peak
     did_allocate: bool
+    absolute_peak: Peak | None = None
     breakdown: Breakdown | None = None
     sites: tuple[Site, ...] = ()
     peak_at: str | None = None
     held_bytes: int | None = None
+    held_by: tuple[tuple[str, int], ...] = ()
+    fixtures_bytes: int | None = None
+    devices: tuple[DevicePeak, ...] = ()
+    refusal: Refusal | None = None
+    unknown: tuple[tuple[Metric, str], ...] = ()
     pretended: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from pytest_memreq.gate.verdict import VERDICT_WORDS, Word
-from pytest_memreq.requirement import METRICS, Breakdown, Peak, Site
+from pytest_memreq.requirement import METRICS, Breakdown, DevicePeak, Peak, Site, Survivor
 
 FORMAT = 1
 Mode = Literal["measured", "simulated", "estimated"]
@@ -59,8 +59,15 @@ class TestResult:
     simulated: Simulated | None = None
     budget: Mapping[str, int] = field(default_factory=dict)
     breakdown: Breakdown | None = None
+    absolute_peak: Peak | None = None
+    devices: tuple[DevicePeak, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
     held_bytes: int | None = None
+    held_by: tuple[tuple[str, int], ...] = ()
+    fixtures_bytes: int | None = None
     leaked_bytes: int | None = None
+    survivors: tuple[Survivor, ...] = ()
+    snapshot: str | None = None
     sites: tuple[Site, ...] = ()
     notes: tuple[str, ...] = ()
     duration_seconds: float = 0.0
@@ -80,6 +87,9 @@ class TestResult:
         }
         raw["sites"] = [_site_to_dict(site) for site in self.sites]
         raw["notes"] = list(self.notes)
+        raw["survivors"] = [_survivor_to_dict(each) for each in self.survivors]
+        raw["devices"] = [asdict(device) for device in self.devices]
+        raw["held_by"] = [{"who": who, "bytes": size} for who, size in self.held_by]
         return {**raw, "baseline": None, "ranks": None}
 
     @classmethod
@@ -87,6 +97,7 @@ class TestResult:
         """The inverse of `to_dict`."""
         kept = {k: v for k, v in raw.items() if k not in ("baseline", "ranks")}
         broken_down, simulated = raw["breakdown"], raw["simulated"]
+        absolute = raw["absolute_peak"]
         return cls(
             **{
                 **kept,
@@ -95,6 +106,10 @@ class TestResult:
                 "breakdown": None if broken_down is None else Breakdown(**broken_down),
                 "sites": tuple(_site_from_dict(site) for site in raw["sites"]),
                 "notes": tuple(raw["notes"]),
+                "survivors": tuple(map(_survivor_from_dict, raw["survivors"])),
+                "absolute_peak": None if absolute is None else Peak(**absolute),
+                "devices": tuple(map(_device_from_dict, raw["devices"])),
+                "held_by": tuple((held["who"], held["bytes"]) for held in raw["held_by"]),
             }
         )
 
@@ -130,6 +145,20 @@ def to_json(results: Results) -> str:
 
 def _simulated_from_dict(raw: Mapping[str, Any]) -> Simulated:
     return Simulated(**{**raw, "peak": Peak(**raw["peak"])})
+
+
+def _device_from_dict(raw: Mapping[str, Any]) -> DevicePeak:
+    peaks = {key: Peak(**raw[key]) for key in ("peak", "absolute_peak")}
+    return DevicePeak(**{**raw, **peaks})
+
+
+def _survivor_to_dict(survivor: Survivor) -> dict[str, Any]:
+    return {**asdict(survivor), "shape": list(survivor.shape), "referrers": [*survivor.referrers]}
+
+
+def _survivor_from_dict(raw: Mapping[str, Any]) -> Survivor:
+    lists = {"shape": tuple(raw["shape"]), "referrers": tuple(raw["referrers"])}
+    return Survivor(**{**raw, **lists})
 
 
 def _site_to_dict(site: Site) -> dict[str, Any]:

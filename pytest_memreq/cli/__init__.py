@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import NoReturn
 
-from pytest_memreq.cli import estimating, gpus, max_batch
+from pytest_memreq.cli import estimating, gpus, max_batch, validate
 from pytest_memreq.errors import MemreqError
 
 USAGE = 4
@@ -37,4 +37,5 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("max-batch", help="the largest batch whose step fits, by simulation")
     )
     gpus.add_to(commands.add_parser("gpus", help="the cards that are known"))
+    validate.add_to(commands.add_parser("validate", help="whether measuring gives steady figures"))
     return parser

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.requirement import METRICS, Metric
 from pytest_memreq.units import LIMIT_FORMS, parse_limit
 
 Limit = int | float  # bytes, or a share of the card in (0, 1]
+PARTLY_USED_BYTES = 2 * 2**20 + 20 * 2**20
+ENFORCE = ("cap",)
+SWITCHES = ("isolate", "skip_too_small")
 
 MARKER_FORM = f'max_gpu_memory("12 GiB"), its limit {LIMIT_FORMS}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A limit for each metric, None where there is none; `gpu` is the card that shares refer to."""
+    """A limit for each metric, None where there is none; `gpu` is the card that shares refer to.
+
+    The rest is how the test is run: `enforce="cap"` has the allocator refuse what goes beyond,
+    `isolate` runs it in a process of its own, `skip_too_small` skips it on a card with less than
+    its limits.
+    """
 
     requested: Limit | None = None
     allocated: Limit | None = None
     reserved: Limit | None = None
     device: Limit | None = None
     gpu: str | None = None
+    enforce: str | None = None
+    isolate: bool | None = None
+    skip_too_small: bool | None = None
 
     def of(self, metric: Metric) -> Limit | None:
         """The limit of one metric."""
@@ -51,10 +63,23 @@ class Budget:
         Raises MemreqError for a share where the card's capacity is not known.
         """
         limits = {metric: self.of(metric) for metric in METRICS}
-        return Budget(
-            gpu=self.gpu,
-            **{metric: _limit_bytes(limit, card_bytes) for metric, limit in limits.items()},
-        )
+        in_bytes: dict[str, Any] = {m: _limit_bytes(each, card_bytes) for m, each in limits.items()}
+        return replace(self, **in_bytes)
+
+    def cap_bytes(self) -> int | None:
+        """The most that the allocator may hold, for a budget in bytes; None without a limit.
+
+        It holds whole segments, one of each pool partly used, so limits on what is in them leave
+        room for two (kSmallBuffer and kLargeBuffer of c10/core/CachingDeviceAllocator.h).
+        """
+        inner = [limit + PARTLY_USED_BYTES for limit in (self.requested, self.allocated) if limit]
+        limits = [*inner, *([self.reserved] if self.reserved else [])]
+        return int(min(limits)) if limits else None
+
+    def too_large_for(self, card_bytes: int | None) -> bool:
+        """True for a budget in bytes that a card could not grant."""
+        limits = [int(self.of(metric) or 0) for metric in METRICS]
+        return card_bytes is not None and max(limits) > card_bytes
 
 
 NO_BUDGET = Budget()
@@ -88,8 +113,17 @@ def parse_budget(given: Mapping[str, object], *, where: str) -> Budget:
     gpu = given.get("gpu")
     if gpu is not None and not isinstance(gpu, str):
         raise MemreqError(f'{where}: gpu={gpu!r} is not a card\'s name; write gpu="NVIDIA A10G"')
-    limits = {metric: _parse(given.get(metric), f"{where}, {metric}") for metric in METRICS}
-    return Budget(gpu=gpu, **limits)
+    enforce = given.get("enforce")
+    if enforce is not None and enforce not in ENFORCE:
+        raise MemreqError(f'{where}: enforce={enforce!r} is not known; write enforce="cap"')
+    for name in SWITCHES:
+        if given.get(name) not in (None, True, False):
+            raise MemreqError(f"{where}: {name}={given[name]!r} is neither True nor False")
+    limits: dict[str, Any] = {
+        metric: _parse(given.get(metric), f"{where}, {metric}") for metric in METRICS
+    }
+    rest: dict[str, Any] = {name: given.get(name) for name in ("enforce", *SWITCHES)}
+    return Budget(gpu=gpu, **rest, **limits)
 
 
 def _parse(given: object, where: str) -> Limit | None:

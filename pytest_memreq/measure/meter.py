@@ -1,82 +1,157 @@
 """The measuring protocol: clean up, reset, run, wait, read.
 
-Peaks are absolute: what earlier tests left is in them, and told apart as `held_bytes`.
+What others left is taken off the peaks as far as it is still there at the end. What went away
+meanwhile may have made room, so it stays in, and a note says so.
 """
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import reduce
 
+from pytest_memreq import garbage
+from pytest_memreq.holdings import Held, LiveBlock, nothing_held, total_bytes
 from pytest_memreq.measure.backends import Backend
-from pytest_memreq.requirement import METRICS, Finding, Peak
+from pytest_memreq.measure.card import CardMeter
+from pytest_memreq.requirement import METRICS, DevicePeak, Finding, Metric, Peak, Refusal
+from pytest_memreq.units import format_size
+
+LEFT = "what earlier tests left was in the way: allocated and reserved may differ by parts of it"
 
 
 class DeviceMeter:
-    """Measures one test at a time on a backend; spans within a test nest."""
+    """Measures one test at a time on the devices of the process; spans within a test nest.
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    A device counts from when the process first allocates on it, the first one always.
+    """
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self._cards = tuple(map(CardMeter, backends))
+        self._held: Callable[[], Held] = nothing_held
         self._held_bytes = 0
-        self._count = 0
-        self._open: list[Peak] = []  # peaks so far of the test and of the spans within it
 
     def prepare(self) -> None:
-        """Let go of what nothing uses, and note what is held."""
-        gc.collect()
-        self._backend.synchronize()
-        self._backend.release_unused()
-        self._held_bytes = self._backend.allocated_bytes()
-        self._count = self._backend.allocation_count()
+        """Before a test's setup: let go of what nothing uses."""
+        self._held = nothing_held
+        for card in self._used():
+            card.prepare()
+            card.tidy()
+        if self.allocated_bytes():  # it may be garbage that holds it
+            self.tidy()
+        self._held_bytes = self.allocated_bytes()
 
-    def start(self) -> None:
-        """The peak starts from what is allocated now."""
-        gc.collect()
-        self._backend.synchronize()
-        self._backend.reset_peaks()
-        self._open = [Peak()]
+    def tidy(self) -> None:
+        """Collect garbage, wait, give up workspaces and the cache."""
+        garbage.collect()
+        for card in self._used():
+            card.tidy()
+
+    def stamp(self) -> tuple[int, int]:
+        """Allocations so far and what is allocated: where both are the same, nothing is new."""
+        return sum(card.backend.allocation_count() for card in self._used()), self.allocated_bytes()
+
+    def live(self) -> tuple[LiveBlock, ...] | None:
+        """The blocks in use on every device; None where one does not list them."""
+        found = [card.backend.live_blocks() for card in self._used()]
+        if any(blocks is None for blocks in found):
+            return None
+        return tuple(block for blocks in found for block in blocks or ())
+
+    def allocated_bytes(self) -> int:
+        """What is allocated now, on all devices."""
+        return sum(card.backend.allocated_bytes() for card in self._used())
+
+    def start(self, held: Callable[[], Held] = nothing_held) -> None:
+        """Before a test's call, once it is tidy: the peak starts from what is allocated now.
+
+        `held` says what was alive then; it is asked when peaks are read, for a test may still ask
+        for fixtures that were there before.
+        """
+        self._held = held
+        for card in self._cards:
+            card.start()
 
     def finding(self) -> Finding:
-        """What the device counted since `start`."""
-        self._fold()
+        """What the devices counted since `start`."""
+        held = self._held()
+        left = self._left(held)
+        devices = self._peaks(0, left)
+        for card in self._cards:
+            card.backend.rest()
         return Finding(
-            peak=self._open[0],
-            did_allocate=self._backend.allocation_count() > self._count,
+            peak=_worst([device.peak for device in devices]),
+            absolute_peak=_worst([device.absolute_peak for device in devices]),
+            did_allocate=any(card.did_allocate for card in self._cards),
             held_bytes=self._held_bytes,
+            held_by=held.by_others(),
+            fixtures_bytes=held.fixtures_bytes,
+            devices=devices if len(devices) > 1 else (),
+            refusal=self._refusal(),
+            unknown=self._unknown(),
+            notes=tuple(self._notes(held, left)),
         )
 
     @contextmanager
     def span(self) -> Iterator[Callable[[], Peak]]:
         """A stretch with a peak of its own, given by what it yields; the test's stays whole."""
-        self._fold()
-        self._open.append(Peak())
-        at = len(self._open) - 1
+        stretch = max(card.push() for card in self._cards)
 
         def peak() -> Peak:
-            self._fold()
-            return self._open[at]
+            return _worst(
+                [device.peak for device in self._peaks(stretch, self._left(self._held()))]
+            )
 
         try:
             yield peak
         finally:
-            self._fold()
-            del self._open[at:]
+            for card in self._cards:
+                card.pop(stretch)
 
-    def _fold(self) -> None:
-        """Take the device's peaks over into every open stretch, and reset them."""
-        self._backend.synchronize()
-        seen = self._backend.peak()
-        self._open = [larger(peak, seen) for peak in self._open]
-        self._backend.reset_peaks()
+    @contextmanager
+    def capped(self, limit_bytes: int | None) -> Iterator[bool]:
+        """Within it no device gives out more; False where it cannot be had so. None is no limit."""
+        capable = [card.backend.cap(limit_bytes) for card in self._cards]
+        try:
+            yield all(capable)
+        finally:
+            for card in self._cards:
+                card.backend.cap(None)
+
+    def _used(self) -> list[CardMeter]:
+        first, *more = self._cards
+        return [first, *(card for card in more if card.is_used)]
+
+    def _peaks(self, stretch: int, left: Sequence[LiveBlock]) -> tuple[DevicePeak, ...]:
+        return tuple(card.peak(stretch, left) for card in self._used())
+
+    def _left(self, held: Held) -> tuple[LiveBlock, ...]:
+        """What others left and is still there."""
+        others = held.others_blocks
+        alive = frozenset(self.live() or ()) if others else frozenset()
+        return tuple(block for block in others if block in alive)
+
+    def _unknown(self) -> tuple[tuple[Metric, str], ...]:
+        reasons = [reason for card in self._used() if (reason := card.outside_reason())]
+        return (("device", reasons[0]),) if reasons else ()
+
+    def _refusal(self) -> Refusal | None:
+        found = (card.refusal() for card in self._used())
+        return next((refusal for refusal in found if refusal is not None), None)
+
+    def _notes(self, held: Held, left: Sequence[LiveBlock]) -> Iterator[str]:
+        gone_bytes = total_bytes(held.others_blocks) - total_bytes(left)
+        if held.others:
+            yield LEFT
+        if gone_bytes:
+            yield f"{format_size(gone_bytes)} that others left went away meanwhile, and is counted"
+        for card in self._used():
+            yield from card.backend.notes()
 
 
-def larger(a: Peak, b: Peak) -> Peak:
-    """The larger of each metric; what only one knows is that one's."""
-    sizes = {
-        f"{metric}_bytes": max(
-            (size for size in (a.of(metric), b.of(metric)) if size is not None), default=None
-        )
-        for metric in METRICS
-    }
-    return Peak(**sizes)
+def _worst(peaks: Sequence[Peak]) -> Peak:
+    """The largest of each metric; one that a device does not know is not known."""
+    known = reduce(Peak.larger, peaks)
+    gaps = {f"{m}_bytes": None for m in METRICS if any(peak.of(m) is None for peak in peaks)}
+    return replace(known, **gaps)

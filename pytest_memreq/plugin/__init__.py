@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from pytest_memreq.errors import MemreqError
@@ -10,13 +12,18 @@ from pytest_memreq.plugin import hookspecs
 from pytest_memreq.plugin.config import add_options, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
+from pytest_memreq.plugin.isolation import relay_for
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
 
 MARKER_HELP = (
     "max_gpu_memory(limit=None, *, requested=None, allocated=None, reserved=None, device=None, "
-    'gpu=None): the GPU memory that the test may need, such as "12 GiB", bytes, or "80%" of the '
-    "card; the first limit is on allocated"
+    "gpu=None, enforce=None, isolate=False, skip_too_small=False): the GPU memory that the test "
+    'may need, such as "12 GiB", bytes, or "80%" of the card; the first limit is on allocated'
+)
+LEAK_MARKER_HELP = (
+    "max_gpu_leak(limit, *, warmup=1, repeats=3): the GPU memory that the test may leave each time "
+    'it runs, such as "0 B"; it runs warmup + repeats times'
 )
 
 
@@ -31,22 +38,27 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_memreq_backend() -> Backend | None:
-    """The CUDA device that torch finds."""
-    from pytest_memreq.measure.backends.cuda import find_cuda  # imports torch
+def pytest_memreq_backend() -> Sequence[Backend]:
+    """The devices that torch finds."""
+    from pytest_memreq.measure.backends.finding import find_backends  # imports torch
 
-    return find_cuda()
+    return find_backends()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest's own JUnit report looks where to write
 def pytest_configure(config: pytest.Config) -> None:
     """Read the settings, and put the parts to work that they ask for."""
     config.addinivalue_line("markers", MARKER_HELP)
+    config.addinivalue_line("markers", LEAK_MARKER_HELP)
     try:
         settings = read_settings(config)
     except MemreqError as error:
         raise pytest.UsageError(str(error)) from None
     plugins = config.pluginmanager
-    if not hasattr(config, "workerinput"):
+    relay = relay_for(config)
+    if relay is not None:
+        plugins.register(relay, "memreq-relay")
+    elif not hasattr(config, "workerinput"):
         plugins.register(Reporting(config, settings), "memreq-reporting")
     if settings.mode == "off":
         return

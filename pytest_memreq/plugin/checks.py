@@ -10,10 +10,12 @@ import pytest
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_marker
+from pytest_memreq.gate.leak import LeakLimit, parse_leak
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.simulate.cards import find_card
 
 MARKER = "max_gpu_memory"
+LEAK_MARKER = "max_gpu_leak"
 FIXTURE = "memreq"
 
 
@@ -27,6 +29,7 @@ class Check:
     """
 
     budget: Budget = NO_BUDGET
+    leak: LeakLimit | None = None
     is_judged: bool = False
     is_required: bool = False
     is_bystander: bool = False
@@ -43,11 +46,18 @@ def check_of(item: pytest.Item, settings: Settings) -> Check | None:
     """
     where = f"{item.nodeid}: {MARKER}"
     markers = [_budget_of(marker, where) for marker in item.iter_markers(MARKER)]
+    leak = item.get_closest_marker(LEAK_MARKER)
+    leak_where = f"{item.nodeid}: {LEAK_MARKER}"
+    leak_limit = None if leak is None else parse_leak(leak.args, leak.kwargs, leak_where)
     globs = [budget for glob, budget in settings.budgets if matches(item.nodeid, glob)]
     budget = reduce(Budget.over, [*markers, *globs], NO_BUDGET)
-    if markers or globs or settings.all:
-        whole = budget.over(settings.budget) if budget.is_empty else budget
-        return Check(budget=whole, is_judged=True, is_required=bool(markers or globs))
+    if markers or globs or leak_limit or settings.all:
+        return Check(
+            budget=budget.over(settings.budget) if budget.is_empty else budget,
+            leak=leak_limit,
+            is_judged=True,
+            is_required=bool(markers or globs or leak_limit),
+        )
     if FIXTURE in getattr(item, "fixturenames", ()):
         return Check()
     module = item.getparent(pytest.Module)

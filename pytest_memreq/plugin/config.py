@@ -17,6 +17,7 @@ from pytest_memreq.units import LIMIT_FORMS
 
 MODES = ("auto", "measure", "simulate", "both", "off")
 UNCHECKED = ("fail", "skip")
+HISTORY = ("over", "all", "off")
 TABLE = "[tool.memreq]"
 
 
@@ -32,6 +33,7 @@ class Settings:
     budget: Budget = NO_BUDGET
     budgets: tuple[tuple[str, Budget], ...] = ()
     unchecked: str = "fail"
+    history: str = "over"
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -75,6 +77,13 @@ def add_options(parser: pytest.Parser) -> None:
         dest="memreq_unchecked",
         choices=UNCHECKED,
         help="what becomes of a test whose requirement could not be found out",
+    )
+    group.addoption(
+        "--memreq-history",
+        dest="memreq_history",
+        choices=HISTORY,
+        help="on a device, record what was live at the peak: of tests that are over, which run a "
+        "second time for it (default), of all, which costs time, or of none",
     )
 
 
@@ -174,4 +183,5 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "budget": _budget,
     "budgets": _budgets,
     "unchecked": _choice(UNCHECKED),
+    "history": _choice(HISTORY),
 }

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 import pytest
 
-from pytest_memreq.errors import MemoryBudgetExceeded, MemreqError, SimulationError
+from pytest_memreq.errors import (
+    DeviceLostError,
+    MemoryBudgetExceeded,
+    MemreqError,
+    SimulationError,
+)
 from pytest_memreq.gate.budget import Budget
-from pytest_memreq.gate.verdict import NOTHING_ALLOCATED, Verdict, failure_message, judge
+from pytest_memreq.gate.leak import judge_leak
+from pytest_memreq.gate.verdict import (
+    NOTHING_ALLOCATED,
+    Verdict,
+    failure_message,
+    judge,
+    judge_refusal,
+)
+from pytest_memreq.holdings import Held, nothing_held, total_bytes
+from pytest_memreq.measure.backends import Explanation
 from pytest_memreq.plugin.checks import Check
 from pytest_memreq.plugin.config import Settings
+from pytest_memreq.plugin.leaks import Leak, find_leak
 from pytest_memreq.plugin.meters import Meter
 from pytest_memreq.requirement import METRICS, Finding, Peak
 from pytest_memreq.results import Environment, Outcome, Simulated, TestResult
+from pytest_memreq.units import format_size
 
+NO_CAP = 'this device cannot refuse allocations, which enforce="cap" asks for'
+OUT_OF_MEMORY = "OutOfMemoryError"
 SHOWN_PRETENDED = 3
 REPORTED_SITES = 100  # a large model has thousands; the breakdown has them all
 BYSTANDER = (
@@ -38,13 +58,95 @@ class Course:
     simulated: Simulated | None = None
     finding: Finding | None = None
     verdict: Verdict | None = None
+    leak: Leak | None = None
+    leaked_bytes: int | None = None
+    held: Callable[[], Held] = nothing_held
+    lost: str = ""
+    cap_bytes: int | None = None
+    snapshot: str | None = None
+
+    def refuse_small_card(self) -> None:
+        """Skip a test that asks to be, on a card with less than its limits."""
+        budget = self._budget_or_none()
+        if budget is None or not budget.skip_too_small:
+            return
+        if budget.too_large_for(self._metered.card_bytes):
+            card = self.environment()
+            size = format_size(card.gpu_bytes or 0)
+            pytest.skip(f"memreq: {card.gpu} has {size}, less than the test's limits")
+
+    def begin(self, held: Callable[[], Held]) -> None:
+        """The call begins; `held` says what is alive now."""
+        self.held = held
+        self._metered.start(held)
+
+    @property
+    def others_bytes(self) -> int:
+        """What others left, as it was when the call began."""
+        return total_bytes(self.held().others_blocks)
+
+    @property
+    def left(self) -> frozenset[Hashable]:
+        """The blocks of that, by their keys."""
+        return frozenset(block.key for block in self.held().others_blocks)
+
+    @contextmanager
+    def capped(self) -> Iterator[None]:
+        """The allocator is kept to the budget within it, where the test says so."""
+        budget = self._budget_or_none()
+        limit_bytes = None if budget is None else budget.cap_bytes()
+        if self.check.budget.enforce != "cap" or limit_bytes is None:
+            yield
+            return
+        self.cap_bytes = limit_bytes + self.others_bytes
+        with self._metered.capped(self.cap_bytes) as can_be_kept:
+            self.problem = "" if can_be_kept else NO_CAP
+            yield
+
+    def repeat(self, item: pytest.Item) -> None:
+        """Run the test as often as its limit on leaks asks for."""
+        if self.check.leak is not None:
+            self.leak = find_leak(item, self._metered, self.check.leak)
 
     def conclude(self, raised: BaseException | None) -> None:
-        """Take the finding, and reach the verdict; `raised` is what the test's call raised."""
-        assert self.meter is not None  # a test without a meter has no call
-        self.finding = self.meter.finding()
+        """Take the finding, and reach the verdict; `raised` is what the test's call raised.
+
+        Raises DeviceLostError where there is nothing to take any more.
+        """
+        try:
+            self.finding = self._metered.finding()
+        except DeviceLostError as error:
+            self.lost = str(error)
+            self.verdict = Verdict(word="error", reason=self.lost)
+            raise
         if self.check.is_judged:
             self.verdict = self._verdict(self.finding, raised)
+
+    def conclude_failed(self, raised: BaseException) -> None:
+        """The same, after which what the test raised goes on, whatever else there is to say."""
+        with suppress(DeviceLostError):
+            self.conclude(raised)
+
+    def note(self, text: str) -> None:
+        """Something that a reader of the figures has to know."""
+        if self.finding is not None:
+            self.finding = replace(self.finding, notes=(*self.finding.notes, text))
+
+    @property
+    def is_over(self) -> bool:
+        """True where a limit was exceeded."""
+        return self.verdict is not None and self.verdict.word == "over"
+
+    def explain(self, explanation: Explanation) -> None:
+        """What was live at the peak, where the finding itself does not know."""
+        if self.finding is not None:
+            self.finding = replace(
+                self.finding,
+                breakdown=explanation.breakdown,
+                sites=explanation.sites,
+                peak_at=explanation.peak_at,
+                notes=(*self.finding.notes, *explanation.notes),
+            )
 
     def environment(self) -> Environment:
         """What the figures hold for."""
@@ -57,7 +159,7 @@ class Course:
         if report.when == "setup":
             if report.passed:
                 return None
-            self.verdict = _verdict_of_setup(report)
+            self.verdict = self._verdict_of_setup(report)
         elif self.verdict is None:
             return None
         elif report.failed and self.verdict.word in ("within", "improved"):
@@ -65,17 +167,51 @@ class Course:
             self.verdict = Verdict(word="error", reason="the test failed")
         return self._result(report, self.verdict)
 
+    @property
+    def _metered(self) -> Meter:
+        assert self.meter is not None  # a test without a meter has no call
+        return self.meter
+
     def _verdict(self, finding: Finding, raised: BaseException | None) -> Verdict | None:
         if not finding.did_allocate and not self.check.is_required:
             return None
-        if raised is not None:
-            return _verdict_of_exception(finding, raised)
-        if not finding.did_allocate:
-            return Verdict(word="unchecked", reason=NOTHING_ALLOCATED)
         try:
-            return judge(finding.peak, self._budget())
+            if raised is not None:
+                return self._verdict_of_exception(finding, raised)
+            return self._verdict_of_figures(finding)
         except MemreqError as error:
             return Verdict(word="unchecked", reason=str(error))
+
+    def _verdict_of_figures(self, finding: Finding) -> Verdict:
+        problem = self.problem or ("" if finding.did_allocate else NOTHING_ALLOCATED)
+        if problem:
+            return Verdict(word="unchecked", reason=problem)
+        verdict = judge(finding.peak, self._budget(), dict(finding.unknown))
+        if verdict.word != "within" or self.leak is None or self.check.leak is None:
+            return verdict
+        leak = judge_leak(self.leak.growths, self.check.leak)
+        return leak if leak.word == "over" or self.check.budget.is_empty else verdict
+
+    def _verdict_of_exception(self, finding: Finding, raised: BaseException) -> Verdict:
+        if isinstance(raised, pytest.skip.Exception):
+            return Verdict(word="unchecked", reason=f"skipped: {raised.msg}")
+        if isinstance(raised, SimulationError):
+            return Verdict(word="unchecked", reason=str(raised))
+        if finding.refusal is not None and is_out_of_memory(raised):
+            return judge_refusal(finding.refusal, self._budget(), self.others_bytes, self.cap_bytes)
+        if isinstance(raised, AssertionError) and finding.pretended:
+            calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
+            return Verdict(word="unchecked", reason=f"needs real values ({calls})")
+        return Verdict(word="error", reason=f"the test raised {type(raised).__name__}")
+
+    def _verdict_of_setup(self, report: pytest.TestReport) -> Verdict:
+        if report.skipped:
+            where = report.longrepr
+            reason = where[2] if isinstance(where, tuple) else str(where)
+            return Verdict(word="unchecked", reason=f"skipped: {reason.removeprefix('Skipped: ')}")
+        if self.problem:
+            return Verdict(word="unchecked", reason=self.problem)
+        return Verdict(word="error", reason="the test's setup failed")
 
     def _budget(self) -> Budget:
         return self.check.budget.in_bytes(None if self.meter is None else self.meter.card_bytes)
@@ -94,7 +230,14 @@ class Course:
             simulated=self.simulated,
             budget=self._budget_bytes(),
             breakdown=finding.breakdown,
+            absolute_peak=finding.absolute_peak,
+            devices=finding.devices,
+            unknown=dict(finding.unknown),
             held_bytes=finding.held_bytes,
+            held_by=finding.held_by[:REPORTED_SITES],
+            fixtures_bytes=finding.fixtures_bytes,
+            survivors=() if self.leak is None else self.leak.survivors,
+            snapshot=self.snapshot,
             sites=finding.sites[:REPORTED_SITES],
             notes=(*finding.notes, *_pretended_note(finding)),
             duration_seconds=report.duration,
@@ -102,22 +245,24 @@ class Course:
             line=None if line is None else line + 1,
         )
 
-    def _budget_bytes(self) -> dict[str, int]:
+    def _budget_or_none(self) -> Budget | None:
         try:
-            budget = self._budget()
+            return self._budget()
         except MemreqError:
-            return {}  # a share of a card that is not known; the verdict says so
-        return {
-            f"{metric}_bytes": int(limit)
-            for metric in METRICS
-            if (limit := budget.of(metric)) is not None
-        }
+            return None  # a share of a card that is not known; the verdict says so
+
+    def _budget_bytes(self) -> dict[str, int]:
+        budget = self._budget_or_none()
+        limits = {} if budget is None else {metric: budget.of(metric) for metric in METRICS}
+        return {f"{m}_bytes": int(limit) for m, limit in limits.items() if limit is not None}
 
 
 COURSE = pytest.StashKey[Course]()
 
 
-def enforce(nodeid: str, course: Course, settings: Settings) -> None:
+def enforce(
+    nodeid: str, course: Course, settings: Settings, raised: BaseException | None = None
+) -> None:
     """Fail or skip the test whose verdict asks for it; return where it may go on as it went."""
     __tracebackhide__ = True
     if course.is_rehearsal:
@@ -129,7 +274,9 @@ def enforce(nodeid: str, course: Course, settings: Settings) -> None:
         return
     if verdict.word == "over":
         sites = course.finding.sites if course.finding is not None else ()
-        raise MemoryBudgetExceeded(failure_message(nodeid, verdict.reason, sites))
+        survivors = course.leak.survivors if course.leak is not None else ()
+        message = failure_message(nodeid, verdict.reason, sites, survivors)
+        raise MemoryBudgetExceeded(message) from raised
     if verdict.word == "unchecked" and not verdict.reason.startswith("skipped"):
         message = f"memreq: unchecked: {verdict.reason}"
         if settings.unchecked == "skip":
@@ -137,23 +284,15 @@ def enforce(nodeid: str, course: Course, settings: Settings) -> None:
         pytest.fail(message, pytrace=False)
 
 
-def _verdict_of_exception(finding: Finding, raised: BaseException) -> Verdict:
-    if isinstance(raised, pytest.skip.Exception):
-        return Verdict(word="unchecked", reason=f"skipped: {raised.msg}")
-    if isinstance(raised, SimulationError):
-        return Verdict(word="unchecked", reason=str(raised))
-    if isinstance(raised, AssertionError) and finding.pretended:
-        calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
-        return Verdict(word="unchecked", reason=f"needs real values ({calls})")
-    return Verdict(word="error", reason=f"the test raised {type(raised).__name__}")
-
-
-def _verdict_of_setup(report: pytest.TestReport) -> Verdict:
-    if report.skipped:
-        where = report.longrepr
-        reason = where[2] if isinstance(where, tuple) else str(where)
-        return Verdict(word="unchecked", reason=f"skipped: {reason.removeprefix('Skipped: ')}")
-    return Verdict(word="error", reason="the test's setup failed")
+def is_out_of_memory(raised: BaseException | None) -> bool:
+    """True for torch.OutOfMemoryError, and for what was raised because of it."""
+    seen: set[int] = set()
+    while raised is not None and id(raised) not in seen:
+        if type(raised).__name__ == OUT_OF_MEMORY:
+            return True
+        seen.add(id(raised))
+        raised = raised.__cause__ or raised.__context__
+    return False
 
 
 def _outcome(report: pytest.TestReport) -> Outcome:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,36 +12,22 @@ from pytest_memreq.errors import MemoryBudgetExceeded, MemreqError
 from pytest_memreq.estimate import estimate
 from pytest_memreq.gate.budget import Budget, parse_budget
 from pytest_memreq.gate.verdict import failure_message, judge
+from pytest_memreq.plugin.comparing import (
+    Comparison,
+    Figure,
+    allocated_bytes,
+    compare,
+    peak_of,
+    sites_of,
+)
 from pytest_memreq.plugin.course import COURSE
 from pytest_memreq.plugin.meters import Meter, Span
-from pytest_memreq.requirement import Finding, Peak, Requirement, Site
+from pytest_memreq.requirement import Requirement
 from pytest_memreq.simulate import Simulation, simulate
 from pytest_memreq.simulate.search import BatchSolution, max_batch
 
 if TYPE_CHECKING:
     import torch
-
-Figure = Requirement | Finding | Span | int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Two figures side by side, in bytes of `allocated`; `ratio` is a over b."""
-
-    a_bytes: int
-    b_bytes: int
-
-    @property
-    def ratio(self) -> float:
-        """a over b; infinite where only b is 0."""
-        if self.b_bytes == 0:
-            return float("inf") if self.a_bytes else 1.0
-        return self.a_bytes / self.b_bytes
-
-    @property
-    def difference_bytes(self) -> int:
-        """a less b."""
-        return self.a_bytes - self.b_bytes
 
 
 class Memreq:
@@ -76,10 +61,11 @@ class Memreq:
         """A stretch of the test; its `peak` is known once it is over."""
         return self._metered().span(label)
 
-    def check(self, what: Figure, budget: str | int | Budget) -> None:
+    def check(self, what: Figure, budget: str | int | Budget, *, of: Figure | None = None) -> None:
         """Raise MemoryBudgetExceeded if `what` needs more than the budget.
 
-        A requirement or a number of bytes is held against the limit on allocated.
+        A requirement or a number of bytes is held against the limit on allocated. A share, such as
+        "80%", is one of the card, or of the peak of allocated that `of` has.
         """
         limit = (
             budget
@@ -87,17 +73,18 @@ class Memreq:
             else parse_budget({"allocated": budget}, where="memreq.check")
         )
         card_bytes = self._meter.card_bytes if self._meter is not None else None
-        verdict = judge(_peak_of(what), limit.in_bytes(card_bytes))
+        whole_bytes = card_bytes if of is None else allocated_bytes(of)
+        verdict = judge(peak_of(what), limit.in_bytes(whole_bytes))
         if verdict.word == "over":
-            raise MemoryBudgetExceeded(
-                failure_message(self._nodeid, verdict.reason, _sites_of(what))
-            )
+            beside = "" if of is None else f"; it is {compare(what, of)}"
+            reason = f"{verdict.reason}{beside}"
+            raise MemoryBudgetExceeded(failure_message(self._nodeid, reason, sites_of(what)))
         if verdict.word == "unchecked":
             pytest.fail(f"memreq.check: unchecked: {verdict.reason}", pytrace=False)
 
     def compare(self, a: Figure, b: Figure) -> Comparison:
         """Two figures side by side, by their peak of allocated."""
-        return Comparison(a_bytes=_allocated_bytes(a), b_bytes=_allocated_bytes(b))
+        return compare(a, b)
 
     def _metered(self) -> Meter:
         if self._meter is None:
@@ -112,30 +99,3 @@ def memreq(request: pytest.FixtureRequest) -> Memreq:
     if course is None:
         return Memreq(request.node.nodeid, None, "")
     return Memreq(request.node.nodeid, course.meter, course.problem)
-
-
-def _peak_of(what: Figure) -> Peak:
-    if isinstance(what, Requirement):
-        return Peak(allocated_bytes=what.total_bytes)
-    if isinstance(what, Finding):
-        return what.peak
-    if isinstance(what, Span):
-        if what.peak is None:
-            raise MemreqError(f"the stretch {what.label!r} is not over yet; ask after its `with`")
-        return what.peak
-    if isinstance(what, int) and not isinstance(what, bool):
-        return Peak(allocated_bytes=what)
-    raise MemreqError(
-        f"{what!r} has no peak; give what estimate, simulate or measure returned, or bytes"
-    )
-
-
-def _sites_of(what: Figure) -> tuple[Site, ...]:
-    return what.sites if isinstance(what, Finding) else ()
-
-
-def _allocated_bytes(what: Figure) -> int:
-    size = _peak_of(what).allocated_bytes
-    if size is None:
-        raise MemreqError(f"{what!r} has no known peak of allocated")
-    return size

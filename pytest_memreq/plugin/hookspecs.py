@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from pytest_memreq.measure.backends import Backend
 
 
 @pytest.hookspec(firstresult=True)
-def pytest_memreq_backend(config: pytest.Config) -> Backend | None:
-    """The device to measure on; None leaves it to the next, in the end to what torch finds."""
+def pytest_memreq_backend(config: pytest.Config) -> Backend | Sequence[Backend] | None:
+    """The device to measure on, or several, the one in use first.
+
+    None leaves it to the next hook, in the end to what torch finds.
+    """

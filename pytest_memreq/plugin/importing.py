@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from pytest_memreq.plugin.checks import FIXTURE, MARKER, SAW_PRETENCE
+from pytest_memreq.plugin.checks import FIXTURE, LEAK_MARKER, MARKER, SAW_PRETENCE
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
 from pytest_memreq.simulate.imports import pretended_imports
@@ -47,7 +47,7 @@ class Importing:
             source = module.path.read_bytes()
         except OSError:
             return False  # pytest reports a module that cannot be read
-        return MARKER.encode() in source or FIXTURE.encode() in source
+        return any(name.encode() in source for name in (MARKER, LEAK_MARKER, FIXTURE))
 
 
 def _may_match(glob: str, nodeid: str) -> bool:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.measure.backends import Backend
-from pytest_memreq.measure.meter import DeviceMeter
+from pytest_memreq.holdings import Held, LiveBlock
+from pytest_memreq.measure.backends import Backend, Recording
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.requirement import Finding, Peak
 from pytest_memreq.results import Environment, Mode
@@ -20,6 +20,9 @@ from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
 
 if TYPE_CHECKING:
     import torch
+
+    from pytest_memreq.plugin.measuring import MeasuringMeter
+    from pytest_memreq.plugin.simulating import SimulatedMeter
 
 MEASURING = ("measure", "both")  # modes that are nothing without a device
 
@@ -36,7 +39,7 @@ class Meter(Protocol):
     """One way to find out what a test needs.
 
     The order for each test: `prepare`, its setup, `start`, its call, `finding`, its teardown, all
-    three phases within `active`.
+    three phases within `active`. DeviceLostError where the device answers nothing any more.
     """
 
     @property
@@ -58,10 +61,22 @@ class Meter(Protocol):
         """The device is there."""
 
     def prepare(self) -> None:
-        """Clean up, and note what is held."""
+        """Clean up, and begin to count."""
 
-    def start(self) -> None:
-        """The peak starts from here."""
+    def tidy(self) -> None:
+        """Let go of what nothing uses."""
+
+    def allocated_bytes(self) -> int:
+        """What is allocated now."""
+
+    def stamp(self) -> tuple[int, int]:
+        """Allocations so far and what is allocated: where both are the same, nothing is new."""
+
+    def live(self) -> tuple[LiveBlock, ...] | None:
+        """The blocks in use; None where they cannot be told."""
+
+    def start(self, held: Callable[[], Held]) -> None:
+        """The peak starts from here; what others hold does not count, by `held` once it is read."""
 
     def finding(self) -> Finding:
         """What happened since `start`."""
@@ -69,135 +84,105 @@ class Meter(Protocol):
     def span(self, label: str) -> AbstractContextManager[Span]:
         """A stretch of its own, which leaves the test's peak as it is."""
 
+    def capped(self, limit_bytes: int | None) -> AbstractContextManager[bool]:
+        """Within it the allocator holds no more than that; False where it cannot be kept to it."""
 
-class SimulatedMeter:
-    """A pretended card as a Meter."""
+    def recording(self) -> AbstractContextManager[Recording] | None:
+        """Allocations with their sources, where they are not known anyway and can be."""
 
-    mode: Mode = "simulated"
-
-    def __init__(self, gpu: str) -> None:
-        from pytest_memreq.simulate.device import PretendedDevice  # imports torch
-
-        self.card_bytes: int | None = find_card(gpu).capacity_bytes
-        self._device = PretendedDevice(
-            find_card(gpu),
-            allocator=_allocator() or "",
-            workspaces=os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
-        )
-        self.device = self._device.device
-        self.active = self._device.active
-        self.prepare = self._device.prepare
-        self.start = self._device.start
-        self.finding = self._device.finding
-
-    def environment(self) -> Environment:
-        """The card that is pretended, and the torch whose kernels and allocator are."""
-        return _environment("simulated", self._device.card.name, self.card_bytes)
-
-    @contextmanager
-    def span(self, label: str) -> Iterator[Span]:
-        """A stretch of the test, read from the events."""
-        span, start = Span(label), self._device.event
-        try:
-            yield span
-        finally:
-            span.peak = self._device.peak_since(start)
-
-
-class MeasuringMeter:
-    """A device as a Meter."""
-
-    mode: Mode = "measured"
-
-    def __init__(self, backend: Backend) -> None:
-        meter = DeviceMeter(backend)
-        self._backend = backend
-        self.device = backend.device()
-        self.card_bytes: int | None = backend.capacity_bytes()
-        self.prepare = meter.prepare
-        self.start = meter.start
-        self.finding = meter.finding
-        self._meter = meter
-
-    def active(self) -> AbstractContextManager[None]:
-        """The device is always there."""
-        return nullcontext()
-
-    def environment(self) -> Environment:
-        """The device, and the torch that runs on it."""
-        return _environment("measured", self._backend.card_name(), self.card_bytes)
-
-    @contextmanager
-    def span(self, label: str) -> Iterator[Span]:
-        """A stretch of the test, with a peak of its own."""
-        span = Span(label)
-        with self._meter.span() as peak_of:
-            try:
-                yield span
-            finally:
-                span.peak = peak_of()
+    def source_of(self, tensor: torch.Tensor) -> str | None:
+        """Where in the user's code a tensor was made, as `file:line`, if that is known."""
 
 
 class Meters:
-    """The meters of a process, each made once."""
+    """The meters of a process, each made once.
+
+    `lost` says why nothing can be measured on the device that there is, "" if it can; `has_looked`
+    is True once it is known which devices there are.
+    """
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.lost = ""
         self._config = config
         self._settings = settings
         self._pretended: dict[str, SimulatedMeter] = {}
         self._measuring: MeasuringMeter | None = None
-        self._backend: Backend | None = None
-        self._has_looked = False
+        self._backends: tuple[Backend, ...] = ()
+        self.has_looked = False
 
     def card_for(self, gpu: str | None) -> str:
         """The card that a test would be simulated on: its own, the run's, or the default."""
         return find_card(gpu or self._settings.gpu or DEFAULT_CARD).name
 
     def meter_for(self, gpu: str | None) -> Meter:
-        """The meter of a test. Raises MemreqError where measuring was asked for and nothing can."""
-        backend = None if self._settings.mode == "simulate" else self.backend()
-        if backend is not None:
-            if self._measuring is None:
-                self._measuring = MeasuringMeter(backend)
-            return self._measuring
+        """The meter of a test.
+
+        Raises MemreqError where measuring was asked for and nothing can, or nothing can any more.
+        """
+        measuring = None if self._settings.mode == "simulate" else self.measuring()
+        if self.lost:
+            raise MemreqError(self.lost)
+        if measuring is not None:
+            return measuring
         if self._settings.mode in MEASURING:
             raise MemreqError("no device to measure on")
         return self._simulating(self.card_for(gpu))
 
+    def measuring(self) -> MeasuringMeter | None:
+        """The meter of the devices that are there, None where there is none."""
+        backends = self.backends()
+        if self._measuring is None and backends:
+            from pytest_memreq.plugin.measuring import MeasuringMeter
+
+            self._measuring = MeasuringMeter(backends)
+        return self._measuring
+
     def rehearsal_for(self, gpu: str | None) -> SimulatedMeter:
         """The meter that simulates a test before it is measured: on the same card, if known."""
-        backend = self.backend()
-        present = _known(None if backend is None else backend.card_name())
+        present = next((_known(backend.card_name()) for backend in self.backends()), None)
         return self._simulating(self.card_for(gpu or self._settings.gpu or present))
 
     def _simulating(self, card: str) -> SimulatedMeter:
         if card not in self._pretended:
+            from pytest_memreq.plugin.simulating import SimulatedMeter
+
             self._pretended[card] = SimulatedMeter(card)
         return self._pretended[card]
 
     def kind_of(self, gpu: str | None) -> str:
         """What tests share fixtures by: the card that is pretended, "" for a real one."""
         is_real = self._settings.mode in MEASURING or (
-            self._settings.mode == "auto" and self.backend() is not None
+            self._settings.mode == "auto" and bool(self.backends())
         )
         return "" if is_real else self.card_for(gpu)
 
-    def backend(self) -> Backend | None:
-        """The device to measure on, None where there is none; looked for once."""
-        if not self._has_looked:
-            self._backend = self._config.hook.pytest_memreq_backend(config=self._config)
-            self._has_looked = True
-        return self._backend
+    def used_bytes(self) -> int | None:
+        """What all processes use of the first device, without touching it; None if not known."""
+        backends = self.backends()
+        return backends[0].used_bytes() if backends else None
+
+    def backends(self) -> tuple[Backend, ...]:
+        """The devices to measure on, the one in use first; looked for once."""
+        if not self.has_looked:
+            self.has_looked = True
+            try:
+                found = self._config.hook.pytest_memreq_backend(config=self._config)
+            except MemreqError as error:  # there is one, and it cannot be measured on
+                self.lost = str(error)
+                return ()
+            self._backends = (found,) if isinstance(found, Backend) else tuple(found or ())
+        return self._backends
 
 
-def _known(gpu: str | None) -> str | None:
+def _known(gpu: str) -> str | None:
     try:
-        return None if gpu is None else find_card(gpu).name
+        return find_card(gpu).name
     except MemreqError:
         return None
 
 
-def _environment(mode: Mode, gpu: str | None, gpu_bytes: int | None) -> Environment:
+def environment_of(mode: Mode, gpu: str | None, gpu_bytes: int | None) -> Environment:
+    """Where figures come from, with the torch and the allocator of this process."""
     from pytest_memreq.measure.versions import torch_versions  # imports torch
 
     torch, cuda = torch_versions()
@@ -207,11 +192,11 @@ def _environment(mode: Mode, gpu: str | None, gpu_bytes: int | None) -> Environm
         gpu_bytes=gpu_bytes,
         torch=torch,
         cuda=cuda,
-        allocator=_allocator(),
+        allocator=allocator_settings(),
     )
 
 
-def _allocator() -> str | None:
+def allocator_settings() -> str | None:
     """Settings of torch's caching allocator, by the first of its variables that is set."""
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
     return next((os.environ[name] for name in names if os.environ.get(name)), None)

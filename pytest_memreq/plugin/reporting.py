@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.config import Settings, settings_file
-from pytest_memreq.plugin.wire import detach, refusal_of
+from pytest_memreq.plugin.wire import detach, leaked_bytes_of, refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
 from pytest_memreq.results import Environment, Results, TestResult
@@ -56,6 +57,10 @@ class Reporting:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a report brings; of a test that was run again, the last."""
+        leaked_bytes = leaked_bytes_of(report)
+        if leaked_bytes is not None and report.nodeid in self._tests:
+            test = self._tests[report.nodeid]
+            self._tests[report.nodeid] = replace(test, leaked_bytes=leaked_bytes)
         brought = detach(report)
         if brought is None:
             return

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Generator
 
 import pytest
 
-from pytest_memreq.errors import MemreqError
+from pytest_memreq import garbage
+from pytest_memreq.errors import DeviceLostError, MemreqError
 from pytest_memreq.gate.verdict import Verdict
+from pytest_memreq.plugin.calling import called
 from pytest_memreq.plugin.checks import CHECK, Check, check_of
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.course import COURSE, Course, enforce
-from pytest_memreq.plugin.meters import Meters
+from pytest_memreq.plugin.frames import clear_frames
+from pytest_memreq.plugin.isolation import is_to_isolate, run_isolated
+from pytest_memreq.plugin.meters import Meter, Meters
+from pytest_memreq.plugin.owning import Owning
 from pytest_memreq.plugin.rehearsal import SIMULATED, is_rehearsal, rehearse
-from pytest_memreq.plugin.wire import attach, refuse_run
+from pytest_memreq.plugin.wire import attach, attach_leak, refuse_run
 
 
 class Session:
@@ -23,6 +27,8 @@ class Session:
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self.settings = settings
         self.meters = Meters(config, settings)
+        self.owning = Owning(self.meters, settings)
+        config.pluginmanager.register(self.owning, "memreq-owning")
 
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
@@ -37,6 +43,14 @@ class Session:
             if check is not None:
                 item.stash[CHECK] = check
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Modules are there, and no fixture is: what is alive stays so until the end."""
+        if not any(CHECK in item.stash for item in session.items):
+            return (yield)
+        with garbage.imports_set_aside():
+            return (yield)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(
         self, item: pytest.Item, nextitem: pytest.Item | None
@@ -45,6 +59,9 @@ class Session:
 
         pytest finalizes every fixture of a test that nothing follows.
         """
+        if is_to_isolate(item):
+            run_isolated(item, self.meters)
+            return True
         if self._is_to_rehearse(item) and SIMULATED not in item.stash:
             item.stash[SIMULATED] = None
             rehearse(item)
@@ -62,9 +79,15 @@ class Session:
         course = item.stash[COURSE] = self._begin(item, check)
         if course.meter is None:
             return (yield)
-        course.meter.prepare()
         with course.meter.active():
             return (yield)
+
+    @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)
+    def pytest_memreq_small_card(self, item: pytest.Item) -> None:
+        """Within the setup, as pytest's own skips are: what goes around it has to be there."""
+        course = item.stash.get(COURSE, None)
+        if course is not None and course.meter is not None:
+            course.refuse_small_card()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -77,26 +100,33 @@ class Session:
             course.verdict = Verdict(word="unchecked", reason=course.problem)
             enforce(item.nodeid, course, self.settings)
             return (yield)
-        with course.meter.active():
-            course.meter.start()
-            try:
-                outcome = yield
-            except BaseException as error:
-                course.conclude(error)
-                enforce(item.nodeid, course, self.settings)
-                raise
-            course.conclude(None)
+        try:
+            outcome = yield from called(item, course, self.settings, self.owning)
+        except DeviceLostError as error:
+            # What the device said first, and not that we could not ask it any more.
+            raise (error.__cause__ or error) from None
+        except BaseException as error:
+            enforce(item.nodeid, course, self.settings, error)
+            raise
+        finally:
+            if course.lost:
+                self.meters.lost = f"{course.lost} (in {item.nodeid})"
         enforce(item.nodeid, course, self.settings)
         return outcome
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        """The device is there while fixtures are torn down."""
+        """The device is there while fixtures are torn down; then see what the test left."""
         course = item.stash.get(COURSE, None)
         if course is None or course.meter is None:
-            return (yield)
+            outcome = yield
+            self.owning.pass_by(item)
+            return outcome
         with course.meter.active():
-            return (yield)
+            try:
+                return (yield)
+            finally:
+                self._leave(item, course, course.meter)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -111,20 +141,45 @@ class Session:
         result = course.result_for(report)
         if result is not None:
             attach(report, result, course.environment())
+        elif report.when == "teardown" and course.leaked_bytes is not None:
+            attach_leak(report, course.leaked_bytes)
         if call.excinfo is not None and not item.config.getoption("usepdb", False):
-            # They would hold the test's tensors until the next failure.
-            traceback.clear_frames(call.excinfo.tb)
+            clear_frames(call.excinfo.value)
         return report
 
     def _begin(self, item: pytest.Item, check: Check) -> Course:
         gpu = check.budget.gpu
         if is_rehearsal(item):
-            return Course(check=check, meter=self.meters.rehearsal_for(gpu), is_rehearsal=True)
-        simulated = item.stash.get(SIMULATED, None)
+            course = Course(check=check, meter=self.meters.rehearsal_for(gpu), is_rehearsal=True)
+        else:
+            simulated = item.stash.get(SIMULATED, None)
+            try:
+                course = Course(check=check, meter=self.meters.meter_for(gpu), simulated=simulated)
+            except MemreqError as error:
+                return Course(check=check, meter=None, problem=str(error))
+        return self._prepared(item, course)
+
+    def _prepared(self, item: pytest.Item, course: Course) -> Course:
+        assert course.meter is not None
         try:
-            return Course(check=check, meter=self.meters.meter_for(gpu), simulated=simulated)
-        except MemreqError as error:
-            return Course(check=check, meter=None, problem=str(error))
+            course.meter.prepare()
+            self.owning.enter(item, course.meter)
+        except DeviceLostError as error:
+            self.meters.lost = f"{error} (before {item.nodeid})"
+            return Course(check=course.check, meter=None, problem=self.meters.lost)
+        return course
+
+    def _leave(self, item: pytest.Item, course: Course, meter: Meter) -> None:
+        if self.meters.lost:
+            return
+        # pytest lets go of what fixtures gave only after the last report of a test.
+        getattr(item, "funcargs", {}).clear()
+        try:
+            if meter.allocated_bytes():
+                meter.tidy()
+            course.leaked_bytes = self.owning.leave(item, meter)
+        except DeviceLostError as error:
+            self.meters.lost = f"{error} (after {item.nodeid})"
 
     def _kind(self, item: pytest.Item) -> str | None:
         check = item.stash.get(CHECK, None)
@@ -137,7 +192,7 @@ class Session:
     def _is_to_rehearse(self, item: pytest.Item) -> bool:
         check = item.stash.get(CHECK, None)
         is_judged = check is not None and check.is_judged
-        return is_judged and self.settings.mode == "both" and self.meters.backend() is not None
+        return is_judged and self.settings.mode == "both" and bool(self.meters.backends())
 
 
 def _show_message_alone(report: pytest.TestReport) -> None:

@@ -6,13 +6,14 @@ file as it is. Plain dicts, lists, text and numbers only.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from pytest_memreq.results import Environment, TestResult
 
 ATTRIBUTE = "memreq"
+LEAKED = "memreq_leaked_bytes"
 REFUSAL = "memreq_refusal"
 
 
@@ -28,6 +29,25 @@ def detach(report: pytest.TestReport) -> tuple[TestResult, Environment] | None:
     if content is None or type(report) is not pytest.TestReport:
         return None
     return TestResult.from_dict(content["result"]), Environment(**content["environment"])
+
+
+def attach_leak(report: pytest.TestReport, leaked_bytes: int) -> None:
+    """Put on the report of a teardown what the test left, which is known only then."""
+    setattr(report, LEAKED, leaked_bytes)
+
+
+def leaked_bytes_of(report: pytest.TestReport) -> int | None:
+    """What the test of a teardown's report left."""
+    leaked_bytes: int | None = getattr(report, LEAKED, None)
+    return leaked_bytes
+
+
+def annotate(report: pytest.TestReport, note: str) -> None:
+    """Add a note to the result on a report, if there is one."""
+    brought = detach(report)
+    if brought is not None:
+        result, environment = brought
+        attach(report, replace(result, notes=(*result.notes, note)), environment)
 
 
 def refuse_run(config: pytest.Config, items: list[pytest.Item], reason: str) -> None:

@@ -6,13 +6,20 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pytest_memreq.gate.verdict import SHOWN_SITES, Word, describe_site
+from pytest_memreq.gate.verdict import (
+    SHOWN_SITES,
+    Word,
+    describe_site,
+    describe_survivor,
+    figure,
+)
 from pytest_memreq.reports.text import shortened, visible
 from pytest_memreq.requirement import METRICS, Breakdown, Metric, Peak
 from pytest_memreq.results import Results, Simulated, TestResult
 from pytest_memreq.units import format_size
 
 BAR_CELLS = 10
+SHOWN_HOLDERS = 3
 INDENT = "    "
 SHOWN_WITH_DETAILS = ("over", "regressed", "error", "unchecked")
 
@@ -65,12 +72,32 @@ def _rows(test: TestResult, width: int) -> Iterator[str]:
 def _details(test: TestResult) -> Iterator[str]:
     if test.simulated is not None:
         yield visible(_beside(test.simulated, test.peak))
+    if test.held_by:
+        yield visible(_held(test.held_by))
+    if test.leaked_bytes:
+        yield f"left {figure(test.leaked_bytes)} behind"
+    yield from map(visible, _by_device(test))
     if test.verdict not in SHOWN_WITH_DETAILS or test.outcome == "xfailed":
         return
     yield visible(test.reason)
+    yield from (visible(describe_survivor(each)) for each in test.survivors[:SHOWN_SITES])
+    if test.fixtures_bytes:
+        yield f"fixtures hold {figure(test.fixtures_bytes)} of it"
     if test.breakdown is not None and test.breakdown.total_bytes and test.verdict != "unchecked":
         yield _breakdown(test.breakdown)
         yield from (visible(describe_site(site)) for site in test.sites[:SHOWN_SITES])
+
+
+def _held(held_by: tuple[tuple[str, int], ...]) -> str:
+    shown = ", ".join(f"{format_size(size)} by {who}" for who, size in held_by[:SHOWN_HOLDERS])
+    more = len(held_by) - SHOWN_HOLDERS
+    total = format_size(sum(size for _, size in held_by))
+    return f"not counted, {total} that others left: {shown}{f' and {more} more' * (more > 0)}"
+
+
+def _by_device(test: TestResult) -> Iterator[str]:
+    for device in test.devices:
+        yield f"device {device.index}, {device.name}: {_size(device.peak.allocated_bytes)}"
 
 
 def _beside(simulated: Simulated, measured: Peak) -> str:

@@ -54,7 +54,7 @@ def simulate(
     )
     with device.active():
         device.prepare()
-        device.start(is_prepared_now=True)
+        device.start()
         step(*args)
         return device.finding()
 

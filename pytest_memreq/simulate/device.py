@@ -6,17 +6,19 @@ in `cuda_api`, `tensor_api`, `autocast` and `composites`; leaving undoes all of 
 
 from __future__ import annotations
 
-import gc
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
 import torch._dynamo  # it keeps a map of torch's functions, made when first imported: not of ours
+from torch import Tensor
 from torch.library import Library
 
+from pytest_memreq import garbage
 from pytest_memreq.errors import SimulationError
+from pytest_memreq.holdings import Held, LiveBlock, nothing_held, total_bytes
 from pytest_memreq.requirement import Peak
 from pytest_memreq.simulate import Simulation, autocast, composites, cuda_api, tensor_api
 from pytest_memreq.simulate.accumulation import owners_of_a_lone_gradient
@@ -25,7 +27,8 @@ from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.compiled import run_as_written
 from pytest_memreq.simulate.handlers import HANDLERS
-from pytest_memreq.simulate.ledger import Block, Ledger
+from pytest_memreq.simulate.ledger import Ledger
+from pytest_memreq.simulate.reading import as_live, counted_peak, read
 from pytest_memreq.simulate.recorder import Recorder
 from pytest_memreq.simulate.replace import replaced
 from pytest_memreq.simulate.storages import Storages
@@ -33,10 +36,7 @@ from pytest_memreq.simulate.streams import DEVICE, Streams
 from pytest_memreq.simulate.summary import (
     break_down,
     describe_place,
-    live_after,
     notes_of,
-    over_time,
-    peak_of,
     phases_since,
     sites_of,
     thin_out,
@@ -47,14 +47,13 @@ from pytest_memreq.simulate.workspaces import Workspaces
 
 ROCM = "kernels of ROCm are simulated as if they were CUDA's; this card was compared with nothing"
 
+NO_CONTEXT = "the size of the context is not simulated"
 _AUTOCAST_KEY = torch._C.DispatchKey.AutocastCUDA
 
 # What is changed while a device is active belongs to the process, so this does too: the devices
 # that are active, innermost last, and the thread they are active in.
 _active: list[PretendedDevice] = []
 _thread = threading.RLock()
-
-WHOLE, YOUNG = 2, 1  # generations of Python's garbage collector
 
 
 class PretendedDevice:
@@ -95,6 +94,7 @@ class PretendedDevice:
         self._tracer = Tracer(recorder, self._composites, HANDLERS, self._notes)
         self._start_event = 0
         self._held_bytes = 0
+        self._held: Callable[[], Held] = nothing_held
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -116,31 +116,58 @@ class PretendedDevice:
             _thread.release()
 
     def prepare(self) -> None:
-        """Before a test's setup: note what is held, forget what was counted."""
-        self._workspaces.clear()
+        """Before a test's setup: let go of what nothing uses, forget what was counted."""
         self._attribution.forget_graph()
-        self._collect_garbage()
+        self._workspaces.clear()
+        (garbage.collect if self._ledger.live else garbage.collect_young)()
         self._tracer.pretended.clear()
         self._notes.clear()
         if self.card.is_rocm:
             self._notes.setdefault(ROCM)
         self._ledger.restart()
         self._held_bytes = self._ledger.live_bytes
+        self._held = nothing_held
         self._start_event = 0
 
-    def start(self, *, is_prepared_now: bool = False) -> None:
-        """Before a test's call: the peak starts from what is live now."""
-        if not is_prepared_now:  # else there is no garbage since
-            self._collect_garbage()
+    def tidy(self) -> None:
+        """Let go of what only workspaces, garbage and the cache hold."""
+        self._workspaces.clear()
+        garbage.collect()
+        self._ledger.empty_cache()
+
+    def stamp(self) -> tuple[int, int]:
+        """Allocations so far and what is allocated: where both are the same, nothing is new."""
+        return self._ledger.count, self._ledger.live_bytes
+
+    def live(self) -> tuple[LiveBlock, ...]:
+        """The blocks in use, by their numbers, which are never used again."""
+        return tuple(map(as_live, self._ledger.live.values()))
+
+    def source_of(self, tensor: Tensor) -> str | None:
+        """The user's line that a tensor's storage was made in."""
+        block = self._storages.block_of(tensor)
+        return None if block is None else block.source
+
+    def allocated_bytes(self) -> int:
+        """What is allocated now."""
+        return self._ledger.live_bytes
+
+    @contextmanager
+    def capped(self, limit_bytes: int | None) -> Iterator[bool]:
+        """Within it the allocator holds no more; None is no limit of its own."""
+        with self._ledger.allocator.limited(limit_bytes):
+            yield True
+
+    def start(self, held: Callable[[], Held] = nothing_held) -> None:
+        """Before a test's call, once it is tidy: the peak starts from what is live now.
+
+        What others hold, as `held` says when peaks are read, counts towards none of them.
+        """
+        self._held = held
+        self._ledger.refusal = None
         self._ledger.reset_peak()
         self._ledger.forget_possible()
         self._start_event = self.event
-
-    def _collect_garbage(self) -> None:
-        # A whole one takes a tenth of a second where torch is imported, and is for what the device
-        # holds. That of the young sets Python's counters back: when cycles that a test makes are
-        # found does not depend on the tests before it.
-        gc.collect(WHOLE if self._ledger.live else YOUNG)
 
     @property
     def event(self) -> int:
@@ -161,36 +188,33 @@ class PretendedDevice:
         return tuple(dict.fromkeys(self._tracer.pretended))
 
     def peak_since(self, event: int) -> Peak:
-        """The peaks from an event until now."""
-        requested = over_time(self._ledger, _requested_bytes, event)
-        allocated = over_time(self._ledger, _block_bytes, event)
-        before = [self._ledger.opening_reserved_bytes, *self._ledger.reserved]
-        return Peak(
-            requested_bytes=max(requested),
-            allocated_bytes=max(allocated),
-            reserved_bytes=max(before[event:]),
-        )
+        """The peaks from an event until now, without what others hold."""
+        return counted_peak(self._ledger, event, _keys(self._held()))
 
     def finding(self) -> Simulation:
         """What happened since `start`."""
         self._attribution.mark_all()
-        start = self._start_event
-        sizes = over_time(self._ledger, _block_bytes, start)
-        peak_bytes, at = peak_of(sizes)
-        live = live_after(self._ledger, start + at)
-        possible = self._ledger.possible_peak_bytes
+        held = self._held()
+        found = read(self._ledger, self._start_event, _keys(held))
+        possible = self._ledger.possible_peak_bytes - total_bytes(held.others_blocks)
+        peak_bytes = found.peak.allocated_bytes or 0
         return Simulation(
             card=self.card,
-            peak=self.peak_since(start),
+            peak=found.peak,
+            absolute_peak=counted_peak(self._ledger, self._start_event),
             did_allocate=any(event >= 0 for event in self._ledger.events),
-            breakdown=break_down(live),
-            sites=sites_of(live),
-            peak_at=describe_place(live[-1]) if live else None,
+            breakdown=break_down(found.live),
+            sites=sites_of(found.live),
+            peak_at=describe_place(found.live[-1]) if found.live else None,
             held_bytes=self._held_bytes,
+            held_by=held.by_others(),
+            fixtures_bytes=held.fixtures_bytes,
+            refusal=self._ledger.refusal,
+            unknown=(("device", NO_CONTEXT),),
             pretended=self.pretended,
             notes=notes_of(self._notes, possible, peak_bytes),
-            timeline=thin_out(sizes),
-            phases=phases_since(self._ledger.phases, start, self.event),
+            timeline=thin_out(found.sizes),
+            phases=phases_since(self._ledger.phases, self._start_event, self.event),
             possible_peak_bytes=possible if possible > peak_bytes else None,
         )
 
@@ -236,12 +260,8 @@ class PretendedDevice:
             library._destroy()
 
 
-def _requested_bytes(block: Block) -> int:
-    return block.requested_bytes
-
-
-def _block_bytes(block: Block) -> int:
-    return block.block_bytes
+def _keys(held: Held) -> frozenset[Hashable]:
+    return frozenset(block.key for block in held.others_blocks)
 
 
 @contextmanager

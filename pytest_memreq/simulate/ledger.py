@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_memreq.simulate.allocator import Allocator, AllocatorSettings, Chunk
+from pytest_memreq.requirement import Refusal
+from pytest_memreq.simulate.allocator import (
+    Allocator,
+    AllocatorSettings,
+    Chunk,
+    OutOfDeviceMemory,
+)
 
 PhaseKind = Literal["forward", "backward", "optimizer"]
 
@@ -66,6 +72,7 @@ class Ledger:
         self.peak_bytes = 0  # as torch.cuda.max_memory_allocated, which user code may reset
         self.peak_reserved_bytes = 0
         self.possible_peak_bytes = 0
+        self.refusal: Refusal | None = None  # the last time that there was no room
         self._count = 0
         self.restart()
 
@@ -91,6 +98,11 @@ class Ledger:
             self.phase = Phase(kind=kind, number=self.phase.number + 1)
             self.phases.append((len(self.events), kind))
 
+    @property
+    def count(self) -> int:
+        """Blocks so far."""
+        return self._count
+
     def next_number(self) -> int:
         """A number no block has had."""
         self._count += 1
@@ -99,13 +111,24 @@ class Ledger:
     def allocate(self, block: Block) -> None:
         """Record that the block is live from now on; OutOfDeviceMemory if there is no room."""
         if block.requested_bytes:
-            block.chunk = self.allocator.allocate(block.requested_bytes, block.stream)
+            block.chunk = self._chunk_for(block)
             block.block_bytes = block.chunk.size_bytes
         self.blocks[block.number] = self.live[block.number] = block
         self._note(block.number)
         self.live_bytes += block.block_bytes
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
+
+    def _chunk_for(self, block: Block) -> Chunk:
+        try:
+            return self.allocator.allocate(block.requested_bytes, block.stream)
+        except OutOfDeviceMemory as error:
+            self.refusal = Refusal(
+                requested_bytes=error.requested_bytes,
+                allocated_bytes=error.allocated_bytes,
+                reserved_bytes=error.reserved_bytes,
+            )
+            raise
 
     def free(self, block: Block) -> None:
         """Record that the block is gone; a second time changes nothing."""

@@ -168,7 +168,11 @@ def test_what_an_earlier_test_left_is_told_apart(scripted):
     report = json.loads((scripted.path / "memreq-report" / "memreq.json").read_text())
     (test,) = report["tests"]
     assert test["held_bytes"] == 300
-    assert test["peak"]["allocated_bytes"] == 800
+    assert test["peak"]["allocated_bytes"] == 500
+    assert test["absolute_peak"]["allocated_bytes"] == 800
+    (held,) = test["held_by"]
+    assert held["who"].endswith("::test_leaves_something")
+    assert held["bytes"] == 300
 
 
 def test_memory_that_setup_gave_back_is_not_in_the_peak(scripted):

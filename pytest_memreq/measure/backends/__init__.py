@@ -2,40 +2,131 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Hashable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_memreq.requirement import Peak
+from pytest_memreq.holdings import LiveBlock
+from pytest_memreq.requirement import Breakdown, Peak, Refusal, Site
 
 if TYPE_CHECKING:
     import torch
 
 
-class Backend(Protocol):
-    """A device whose allocator keeps peaks. Sizes are bytes; None is "not known"."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What the process holds on a device beside the allocator: context, libraries, other code.
 
+    `bytes` is None where it cannot be told; `reason` then says why.
+    """
+
+    bytes: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What was live at the peak of `allocated`, of all that was recorded."""
+
+    breakdown: Breakdown
+    sites: tuple[Site, ...] = ()
+    peak_at: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Recording(Protocol):
+    """Allocations with their sources, from when it began. Both are asked while it is still on."""
+
+    def explain(self, left: Collection[Hashable]) -> Explanation:
+        """What was live at the peak, without the blocks whose `LiveBlock.key` is in `left`."""
+
+    def save(self, path: Path) -> None:
+        """Write it for PyTorch's memory viewer (https://docs.pytorch.org/memory_viz)."""
+
+
+class Backend(ABC):
+    """One device whose allocator keeps peaks. Sizes are bytes; None is "not known".
+
+    What has a body here is for devices that cannot do better.
+    """
+
+    index = 0
+    # How long the driver may take until it has the memory of a process back that ended.
+    return_seconds = 10.0
+
+    @abstractmethod
     def device(self) -> torch.device:
         """What torch calls it."""
 
+    @abstractmethod
     def card_name(self) -> str:
         """The device's name, as its maker has it."""
 
+    @abstractmethod
     def capacity_bytes(self) -> int | None:
         """All of the device's memory."""
 
+    @abstractmethod
     def synchronize(self) -> None:
-        """Wait until all work on the device is done."""
+        """Wait until all work on the device is done; DeviceLostError where it never will be."""
 
+    @abstractmethod
     def release_unused(self) -> None:
         """Give up library workspaces and cached memory that nothing uses."""
 
+    @abstractmethod
     def reset_peaks(self) -> None:
         """Let every peak start from what is allocated now."""
 
+    @abstractmethod
     def peak(self) -> Peak:
-        """The peaks since the last reset."""
+        """The peaks since the last reset; `device` is found out by `outside`."""
 
+    @abstractmethod
     def allocated_bytes(self) -> int:
         """What is allocated now."""
 
+    @abstractmethod
     def allocation_count(self) -> int:
-        """Allocations since the process began."""
+        """Allocations since the process began; touches no device that the process has not used."""
+
+    def warm_up(self) -> None:  # noqa: B027 - for devices that have nothing to make
+        """Make the context and the handles of libraries, which the first user would pay for."""
+
+    def rest(self) -> None:  # noqa: B027 - for devices that count by themselves
+        """No peak will be asked for until the next reset."""
+
+    def reserved_bytes(self) -> int | None:
+        """What the allocator holds of the device now."""
+        return None
+
+    def live_blocks(self) -> tuple[LiveBlock, ...] | None:
+        """Every block in use; None where the allocator does not list them."""
+        return None
+
+    def outside(self) -> Outside:
+        """What the process holds beside the allocator."""
+        return Outside(reason="the device does not tell")
+
+    def used_bytes(self) -> int | None:
+        """What all processes together use of the device; makes no context on it."""
+        return None
+
+    def cap(self, limit_bytes: int | None) -> bool:
+        """Refuse what would have the allocator hold more; None lifts it. False if it cannot."""
+        return limit_bytes is None
+
+    def refusal(self) -> Refusal | None:
+        """The last allocation that was refused since `reset_peaks`."""
+        return None
+
+    def recording(self) -> AbstractContextManager[Recording] | None:
+        """Record each allocation and its source, which costs time; None where that is not had."""
+        return None
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know of this device's figures."""
+        return ()

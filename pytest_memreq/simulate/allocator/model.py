@@ -8,6 +8,9 @@ hold up to that much more than was asked for, and `allocated` counts the whole o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pytest_memreq.simulate.allocator.chunks import (
     MIN_CHUNK_BYTES,
     SMALL_BYTES,
@@ -114,6 +117,17 @@ class Allocator:
         self.complete_events()
         for _, pool in sorted(self._pools.items()):  # large requests first, then by stream
             self._segments.release_idle(pool)
+
+    @contextmanager
+    def limited(self, limit_bytes: int | None) -> Iterator[None]:
+        """Segments hold no more within it, as by torch.cuda.set_per_process_memory_fraction."""
+        before = self._limit_bytes
+        if limit_bytes is not None:
+            self._limit_bytes = limit_bytes if before is None else min(before, limit_bytes)
+        try:
+            yield
+        finally:
+            self._limit_bytes = before
 
     def reset_peaks(self) -> None:
         """As torch.cuda.reset_peak_memory_stats."""

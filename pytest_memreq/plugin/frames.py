@@ -1,0 +1,30 @@
+"""Frames of a failed test, which would hold its tensors until the next failure."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from types import TracebackType
+
+
+def clear_frames(error: BaseException) -> None:
+    """Let go of the local names in the traceback of an error and of those it came from."""
+    waiting: list[BaseException] = [error]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        _clear(each.__traceback__)
+        group: tuple[BaseException, ...] = getattr(each, "exceptions", ())
+        waiting += [e for e in (each.__cause__, each.__context__, *group) if e is not None]
+
+
+def _clear(tb: TracebackType | None) -> None:
+    for frame, _ in traceback.walk_tb(tb):
+        with contextlib.suppress(RuntimeError):  # it is still running
+            frame.clear()
+            # Up to Python 3.12 a frame that was asked for its names, as pytest asks every one,
+            # keeps a copy, which is only brought up to date when it is asked again.
+            _ = frame.f_locals

@@ -1,0 +1,142 @@
+"""`isolate=True`: a test in a process of its own, whose reports are taken over from there.
+
+The process is another pytest that runs the one test. Reports come back as pytest-xdist sends them,
+as JSON; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_memreq.plugin.checks import CHECK
+from pytest_memreq.plugin.meters import Meters
+from pytest_memreq.plugin.wire import annotate
+
+REPORTS_VARIABLE = "PYTEST_MEMREQ_ISOLATED_REPORTS"
+LOOK_SECONDS = 0.05
+SHOWN_CHARACTERS = 4000
+# Options that another plugin needs so that one test in a process of its own does not start more,
+# by the plugin's name.
+QUIETING = {"xdist": "-n0", "_cov": "--no-cov"}
+
+
+class Relay:
+    """In the process of its own: writes each report where the one that started it reads."""
+
+    def __init__(self, config: pytest.Config, path: str) -> None:
+        self._config = config
+        self._path = Path(path)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A line a report."""
+        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(data) + "\n")
+
+
+def relay_for(config: pytest.Config) -> Relay | None:
+    """The relay of this process, None for one that reports by itself."""
+    path = os.environ.get(REPORTS_VARIABLE)
+    if path is None:
+        return None
+    config.option.xmlpath = None  # the file is the other process's
+    return Relay(config, path)
+
+
+def is_to_isolate(item: pytest.Item) -> bool:
+    """True for a test that asks for it, unless this is the process that it got."""
+    check = item.stash.get(CHECK, None)
+    return check is not None and bool(check.budget.isolate) and REPORTS_VARIABLE not in os.environ
+
+
+def run_isolated(item: pytest.Item, meters: Meters) -> None:
+    """Run the test elsewhere and report it here, once the driver has its memory back."""
+    before_bytes = meters.used_bytes()
+    with tempfile.TemporaryDirectory(prefix="memreq-") as directory:
+        path = Path(directory, "reports")
+        ended = _run(item, path)
+        reports = _reports(item.config, path)
+    missing = _missing_after_wait(meters, before_bytes)
+    if not any(report.when == "teardown" for report in reports):
+        reports.append(_of_crash(item, ended))
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in reports:
+        if missing:
+            annotate(report, f"{missing:,} bytes of the card were not back after it ended")
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def _run(item: pytest.Item, reports: Path) -> subprocess.CompletedProcess[str]:
+    config = item.config
+    given = getattr(config, "workerinput", {}).get("mainargv", [])[1:]
+    arguments = given or [str(each) for each in config.invocation_params.args]
+    positional = set(config.option.file_or_dir or ())
+    quieting = [o for name, o in QUIETING.items() if config.pluginmanager.hasplugin(name)]
+    command = [
+        *(sys.executable, "-m", "pytest", f"--rootdir={config.rootpath}"),
+        *(argument for argument in arguments if argument not in positional),
+        *quieting,
+        f"{item.path}{item.nodeid[len(item.nodeid.partition('::')[0]) :]}",
+    ]
+    return subprocess.run(  # noqa: S603 - this interpreter, and no shell
+        command,
+        cwd=config.invocation_params.dir,
+        env={**os.environ, REPORTS_VARIABLE: str(reports)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+
+
+def _reports(config: pytest.Config, path: Path) -> list[pytest.TestReport]:
+    if not path.exists():
+        return []
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]  # the last may be torn
+    hook = config.hook.pytest_report_from_serializable
+    lines = whole.splitlines()
+    return [hook(config=config, data=_with_tuples(json.loads(line))) for line in lines]
+
+
+def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples, and pytest asks for them."""
+    pairs = {name: [*map(tuple, data.get(name, ()))] for name in ("sections", "user_properties")}
+    reason = data.get("longrepr")
+    restored = tuple(reason) if isinstance(reason, list) else reason
+    return {**data, **pairs, "location": tuple(data["location"]), "longrepr": restored}
+
+
+def _of_crash(item: pytest.Item, ended: subprocess.CompletedProcess[str]) -> pytest.TestReport:
+    ending = f"the test's own process ended with {ended.returncode} before the test did"
+    said = (ended.stderr.strip() or ended.stdout.strip())[-SHOWN_CHARACTERS:]
+    return pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords={},
+        outcome="failed",
+        longrepr=f"memreq: {ending}\n{said}",
+        when="call",
+    )
+
+
+def _missing_after_wait(meters: Meters, before_bytes: int | None) -> int:
+    """Bytes that the driver does not have back; it takes its time after a process has ended."""
+    if before_bytes is None:
+        return 0
+    until = time.monotonic() + meters.backends()[0].return_seconds
+    while (missing := (meters.used_bytes() or 0) - before_bytes) > 0:
+        if time.monotonic() > until:
+            return missing
+        time.sleep(LOOK_SECONDS)
+    return 0

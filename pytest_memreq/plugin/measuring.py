@@ -1,0 +1,70 @@
+"""The devices that are there as a Meter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from pytest_memreq.measure.backends import Backend, Recording
+from pytest_memreq.measure.meter import DeviceMeter
+from pytest_memreq.plugin.meters import Span, environment_of
+from pytest_memreq.results import Environment, Mode
+
+if TYPE_CHECKING:
+    import torch
+
+
+class MeasuringMeter:
+    """Devices; shares and the environment are those of the first."""
+
+    mode: Mode = "measured"
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        meter = DeviceMeter(backends)
+        self._first = backends[0]
+        self.prepare = meter.prepare
+        self.tidy = meter.tidy
+        self.allocated_bytes = meter.allocated_bytes
+        self.stamp = meter.stamp
+        self.live = meter.live
+        self.start = meter.start
+        self.finding = meter.finding
+        self.capped = meter.capped
+        self._meter = meter
+
+    @property
+    def device(self) -> torch.device:
+        """The first."""
+        return self._first.device()
+
+    @property
+    def card_bytes(self) -> int | None:
+        """Of the first."""
+        return self._first.capacity_bytes()
+
+    def active(self) -> AbstractContextManager[None]:
+        """The device is always there."""
+        return nullcontext()
+
+    def environment(self) -> Environment:
+        """The device, and the torch that runs on it."""
+        return environment_of("measured", self._first.card_name(), self.card_bytes)
+
+    def recording(self) -> AbstractContextManager[Recording] | None:
+        """Of the first device."""
+        return self._first.recording()
+
+    def source_of(self, tensor: torch.Tensor) -> None:  # noqa: ARG002 - a pretended device knows
+        """Only a recording would know, and one is not kept for every run."""
+        return
+
+    @contextmanager
+    def span(self, label: str) -> Iterator[Span]:
+        """A stretch of the test, with a peak of its own."""
+        span = Span(label)
+        with self._meter.span() as peak_of:
+            try:
+                yield span
+            finally:
+                span.peak = peak_of()

@@ -1,0 +1,142 @@
+"""Whose memory it is: what fixtures, modules and tests have made is told apart where it is made.
+
+What a fixture holds counts towards the tests that use it, whichever of them it was set up for, so
+that a figure does not depend on the order of tests.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from pytest_memreq.holdings import THE_RUN, Held, Holdings, Owner, total_bytes
+from pytest_memreq.plugin.config import Settings
+from pytest_memreq.plugin.meters import Meter, Meters
+
+
+class Owning:
+    """Keeps the holdings of each meter, and says who is at work: a test, a fixture, a module."""
+
+    def __init__(self, meters: Meters, settings: Settings) -> None:
+        self._meters = meters
+        self._is_real = settings.mode != "simulate"
+        self._at_work: Owner = THE_RUN
+        self._meter: Meter | None = None  # of the checked test that is running
+        self._holdings: dict[Meter, Holdings] = {}
+        self._stamps: dict[Meter, tuple[int, int]] = {}
+
+    def enter(self, item: pytest.Item, meter: Meter) -> None:
+        """A checked test begins; what is new was left by whoever ran before."""
+        self._meter = meter
+        self._look(meter)
+        self._at_work = _test(item)
+
+    def held(self, item: pytest.Item, meter: Meter) -> Callable[[], Held]:
+        """What is alive now, by whether it counts towards the test, as far as it is known then."""
+        self._look(meter)
+        holdings = self._holdings.get(meter, Holdings())
+
+        def held() -> Held:
+            own = {_test(item), *map(_fixture, fixtures_of(item))}
+            return holdings.held(own | {_module(node) for node in item.listchain()})
+
+        return held
+
+    def leave(self, item: pytest.Item, meter: Meter) -> int | None:
+        """The test and its fixtures are gone: the bytes that they left; None if not known."""
+        self._look(meter)
+        self._meter = None
+        if meter.live() is None:
+            return None
+        return total_bytes(self._holdings.get(meter, Holdings()).of(_test(item)))
+
+    def pass_by(self, item: pytest.Item) -> None:
+        """A test ended that is not checked; it may have left something all the same."""
+        meter = self._awake()
+        if meter is not None:
+            self._at_work = _test(item)
+            self._look(meter)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any]
+    ) -> Generator[None, object, object]:
+        """What is new after it is the fixture's, but for what fixtures within it took."""
+        meter = self._meter or self._awake()
+        if meter is None:
+            return (yield)
+        self._look(meter)
+        outer, self._at_work = self._at_work, _fixture(fixturedef)
+        try:
+            return (yield)
+        finally:
+            self._look(meter)
+            self._at_work = outer
+
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
+        """What outlives a fixture was left by the test that it was torn down in."""
+        owner = _fixture(fixturedef)
+        for meter, holdings in self._holdings.items():
+            if holdings.of(owner):
+                self._holdings[meter] = holdings.handed_over(owner, self._at_work)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """What a module makes while it is imported is its own."""
+        report = yield
+        meter = self._awake() if isinstance(collector, pytest.Module) else None
+        if meter is not None:
+            self._at_work = _module(collector)
+            self._look(meter)
+            self._at_work = THE_RUN
+        return report
+
+    def _awake(self) -> Meter | None:
+        """The meter of the devices, if the process uses one already."""
+        if not self._is_real or self._meters.lost:
+            return None
+        torch = sys.modules.get("torch")  # who has not imported it holds nothing
+        is_initialized = torch is not None and torch.cuda.is_initialized()
+        return self._meters.measuring() if is_initialized or self._meters.has_looked else None
+
+    def _look(self, meter: Meter) -> None:
+        """What is new since the last look belongs to who is at work."""
+        stamp = meter.stamp()
+        if self._stamps.get(meter) == stamp:
+            return
+        self._stamps[meter] = stamp
+        blocks = meter.live()
+        if blocks is not None:
+            holdings = self._holdings.get(meter, Holdings())
+            self._holdings[meter] = holdings.seen(blocks, self._at_work)
+
+
+def fixtures_of(item: pytest.Item) -> Iterator[pytest.FixtureDef[Any]]:
+    """The fixtures that a test has got so far, asked for in its body too, and those they override.
+
+    pytest keeps them with the item's request, under names of its own.
+    """
+    request = getattr(item, "_request", None)
+    for name, fixturedef in (getattr(request, "_fixture_defs", None) or {}).items():
+        yield fixturedef
+        if name in fixturedef.argnames:
+            info = getattr(item, "_fixtureinfo", None)
+            yield from getattr(info, "name2fixturedefs", {}).get(name, ())
+
+
+def _fixture(fixturedef: pytest.FixtureDef[Any]) -> Owner:
+    where = f" of {fixturedef.baseid}" if fixturedef.baseid else ""
+    return Owner("fixture", f"{fixturedef.argname}{where}")
+
+
+def _test(item: pytest.Item) -> Owner:
+    return Owner("test", item.nodeid)
+
+
+def _module(node: object) -> Owner:
+    return Owner("module", getattr(node, "nodeid", ""))

@@ -1,0 +1,54 @@
+"""A pretended card as a Meter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pytest_memreq.plugin.meters import Span, allocator_settings, environment_of
+from pytest_memreq.results import Environment, Mode
+from pytest_memreq.simulate.cards import find_card
+from pytest_memreq.simulate.device import PretendedDevice
+
+
+class SimulatedMeter:
+    """A pretended card; its figures come with their sources."""
+
+    mode: Mode = "simulated"
+
+    def __init__(self, gpu: str) -> None:
+        self.card_bytes: int | None = find_card(gpu).capacity_bytes
+        self._device = PretendedDevice(
+            find_card(gpu),
+            allocator=allocator_settings() or "",
+            workspaces=os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
+        )
+        self.device = self._device.device
+        self.active = self._device.active
+        self.prepare = self._device.prepare
+        self.tidy = self._device.tidy
+        self.allocated_bytes = self._device.allocated_bytes
+        self.source_of = self._device.source_of
+        self.stamp = self._device.stamp
+        self.live = self._device.live
+        self.start = self._device.start
+        self.finding = self._device.finding
+        self.capped = self._device.capped
+
+    def environment(self) -> Environment:
+        """The card that is pretended, and the torch whose kernels and allocator are."""
+        return environment_of("simulated", self._device.card.name, self.card_bytes)
+
+    def recording(self) -> None:
+        """Each allocation's source is known without."""
+        return
+
+    @contextmanager
+    def span(self, label: str) -> Iterator[Span]:
+        """A stretch of the test, read from the events."""
+        span, start = Span(label), self._device.event
+        try:
+            yield span
+        finally:
+            span.peak = self._device.peak_since(start)
