@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pytest_memreq.holdings import LiveBlock, total_bytes
-from pytest_memreq.measure.backends import Backend, Outside
+from pytest_memreq.measure.backends import Aside, Backend, Outside
 from pytest_memreq.requirement import DevicePeak, Peak, Refusal
 
 
@@ -17,7 +17,8 @@ class CardMeter:
         self.backend = backend
         self._open: list[Peak] = []
         self._outside = Outside()
-        self._count = 0
+        self._count = self._filled = 0
+        self.aside = Aside()
         self._refusal: Refusal | None = None
         self._is_warm = False
 
@@ -28,8 +29,8 @@ class CardMeter:
 
     @property
     def did_allocate(self) -> bool:
-        """True if something was allocated since `prepare`."""
-        return self.backend.allocation_count() > self._count
+        """True if something was allocated since `prepare`, fillers apart."""
+        return self.backend.allocation_count() > self._count + self._filled
 
     def prepare(self) -> None:
         """Have made what is made once a process; count allocations from here."""
@@ -37,6 +38,14 @@ class CardMeter:
             self.backend.warm_up()
             self._is_warm = True
         self._count = self.backend.allocation_count()
+        self._filled = 0
+
+    def set_aside(self, blocks: Iterable[LiveBlock]) -> None:
+        """Keep what these blocks leave free of their segments from being used."""
+        before = self.backend.allocation_count()
+        keys = frozenset(b.key for b in blocks if b.device == self.backend.index)
+        self.aside = self.backend.set_aside(keys)
+        self._filled += self.backend.allocation_count() - before
 
     def tidy(self) -> None:
         """Wait; give up workspaces and the cache."""
@@ -68,10 +77,11 @@ class CardMeter:
         self._fold()
         absolute = self._with_device(self._open[stretch])
         mine = [block for block in left if block.device == self.backend.index]
+        theirs = _peak_of([*mine, *self.aside.fillers], self.aside)
         return DevicePeak(
             index=self.backend.index,
             name=self.backend.card_name(),
-            peak=absolute.less(_peak_of(mine)),
+            peak=absolute.less(theirs),
             absolute_peak=absolute,
         )
 
@@ -101,12 +111,19 @@ class CardMeter:
         return replace(peak, device_bytes=peak.reserved_bytes + outside_bytes)
 
 
-def _peak_of(left: list[LiveBlock]) -> Peak:
-    """What blocks contribute; the rest of their segments can be used by everybody."""
-    size_bytes = total_bytes(left)
+def _peak_of(left: list[LiveBlock], aside: Aside) -> Peak:
+    """What blocks contribute: whole segments of what is set aside, of the rest only the blocks.
+
+    A segment counts as long as one of its blocks is there.
+    """
+    alive = frozenset(block.key for block in left)
+    segments = [segment for segment in aside.segments if segment.keys & alive]
+    within = frozenset(key for segment in segments for key in segment.keys)
+    apart_bytes = total_bytes(block for block in left if block.key not in within)
+    held_bytes = sum(segment.bytes for segment in segments) + apart_bytes
     return Peak(
         requested_bytes=sum(block.requested_bytes for block in left),
-        allocated_bytes=size_bytes,
-        reserved_bytes=size_bytes,
-        device_bytes=size_bytes,
+        allocated_bytes=total_bytes(left),
+        reserved_bytes=held_bytes,
+        device_bytes=held_bytes,
     )

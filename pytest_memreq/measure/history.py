@@ -95,6 +95,15 @@ class History:
             notes=trace.notes,
         )
 
+    def source_of(self, tensor: torch.Tensor) -> str | None:
+        """From the stack that the allocator keeps with each block in use."""
+        address = tensor.untyped_storage().data_ptr()
+        for segment in torch.cuda.memory_snapshot():
+            for block in segment["blocks"]:
+                if block["address"] == address and segment["device"] == self._index:
+                    return _sources().line(block.get("frames"))
+        return None
+
     def save(self, path: Path) -> None:
         """A pickle, which is for the viewer and never loaded here."""
         torch.cuda.memory._dump_snapshot(str(path))

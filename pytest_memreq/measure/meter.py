@@ -6,7 +6,7 @@ meanwhile may have made room, so it stays in, and a note says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
@@ -47,6 +47,12 @@ class DeviceMeter:
         garbage.collect()
         for card in self._used():
             card.tidy()
+
+    def set_aside(self, blocks: Iterable[LiveBlock]) -> None:
+        """Keep what these blocks leave free of their segments from being used, until next time."""
+        blocks = tuple(blocks)
+        for card in self._used():
+            card.set_aside(blocks)
 
     def stamp(self) -> tuple[int, int]:
         """Allocations so far and what is allocated: where both are the same, nothing is new."""
@@ -142,7 +148,7 @@ class DeviceMeter:
 
     def _notes(self, held: Held, left: Sequence[LiveBlock]) -> Iterator[str]:
         gone_bytes = total_bytes(held.others_blocks) - total_bytes(left)
-        if held.others:
+        if held.others and not all(card.aside.is_whole for card in self._used()):
             yield LEFT
         if gone_bytes:
             yield f"{format_size(gone_bytes)} that others left went away meanwhile, and is counted"

@@ -69,17 +69,17 @@ def _names_of(value: Any, ignored: tuple[Any, ...], far: int) -> list[str]:
     names: dict[str, None] = {}
     referrers = gc.get_referrers(value)
     ignored = (*ignored, referrers)
+    ours = set(map(id, ignored))
     for referrer in referrers:
-        if any(referrer is each for each in ignored) or isinstance(referrer, types.FrameType):
-            continue
-        for name in _names_by(referrer, value, ignored, far):
-            names[name] = None
+        if id(referrer) not in ours and not isinstance(referrer, types.FrameType):
+            names.update(dict.fromkeys(_names_by(referrer, value, ignored, far)))
     return list(names)
 
 
 def _names_by(referrer: Any, value: Any, ignored: tuple[Any, ...], far: int) -> list[str]:
+    # No closures here: their cells would be among the referrers.
     if isinstance(referrer, dict):
-        key = next((key for key, each in referrer.items() if each is value), "?")
+        key = _key_of(referrer, value)
         owner = _owner_of(referrer)
         if owner is not None:
             return [f"{key} of {owner}"]
@@ -89,6 +89,13 @@ def _names_by(referrer: Any, value: Any, ignored: tuple[Any, ...], far: int) -> 
     if isinstance(referrer, types.CellType):
         return ["a closure"]
     return [f"a {type(referrer).__name__}"]
+
+
+def _key_of(namespace: dict[Any, Any], value: Any) -> Any:
+    for key, each in namespace.items():
+        if each is value:
+            return key
+    return "?"
 
 
 def _within(what: str, container: Any, ignored: tuple[Any, ...], far: int) -> list[str]:

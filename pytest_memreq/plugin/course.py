@@ -133,9 +133,11 @@ class Course:
             self.finding = replace(self.finding, notes=(*self.finding.notes, text))
 
     @property
-    def is_over(self) -> bool:
-        """True where a limit was exceeded."""
-        return self.verdict is not None and self.verdict.word == "over"
+    def is_to_explain(self) -> bool:
+        """True where a limit was exceeded and nothing says yet by what."""
+        is_over = self.verdict is not None and self.verdict.word == "over"
+        is_leak = self.leak is not None and bool(self.leak.survivors)
+        return is_over and not is_leak and self.finding is not None and not self.finding.sites
 
     def explain(self, explanation: Explanation) -> None:
         """What was live at the peak, where the finding itself does not know."""

@@ -67,6 +67,7 @@ class Memreq:
         A requirement or a number of bytes is held against the limit on allocated. A share, such as
         "80%", is one of the card, or of the peak of allocated that `of` has.
         """
+        __tracebackhide__ = True
         limit = (
             budget
             if isinstance(budget, Budget)

@@ -7,6 +7,7 @@ it runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from fnmatch import fnmatchcase
 
@@ -16,6 +17,9 @@ from pytest_memreq.plugin.checks import FIXTURE, LEAK_MARKER, MARKER, SAW_PRETEN
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
 from pytest_memreq.simulate.imports import pretended_imports
+
+# As words: a module that imports from pytest_memreq does not ask for the fixture by that.
+_NAMES = re.compile(rf"\b({MARKER}|{LEAK_MARKER}|{FIXTURE})\b".encode())
 
 
 class Importing:
@@ -47,7 +51,7 @@ class Importing:
             source = module.path.read_bytes()
         except OSError:
             return False  # pytest reports a module that cannot be read
-        return any(name.encode() in source for name in (MARKER, LEAK_MARKER, FIXTURE))
+        return _NAMES.search(source) is not None
 
 
 def _may_match(glob: str, nodeid: str) -> bool:

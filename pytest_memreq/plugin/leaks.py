@@ -34,11 +34,12 @@ def find_leak(item: pytest.Item, meter: Meter, limit: LeakLimit) -> Leak:
         item.runtest()
     sizes = [_settled_bytes(meter)]
     before = storages()
-    for _ in range(limit.repeats):
-        item.runtest()
-        sizes.append(_settled_bytes(meter))
-    growths = tuple(after - earlier for earlier, after in pairwise(sizes))
-    alive = survivors(before, meter.source_of)[:REPORTED] if sum(growths) > 0 else ()
+    with meter.sources() as source_of:
+        for _ in range(limit.repeats):
+            item.runtest()
+            sizes.append(_settled_bytes(meter))
+        growths = tuple(after - earlier for earlier, after in pairwise(sizes))
+        alive = survivors(before, source_of)[:REPORTED] if sum(growths) > 0 else ()
     return Leak(growths=growths, survivors=alive)
 
 

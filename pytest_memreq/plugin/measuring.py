@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_memreq.measure.backends import Backend, Recording
 from pytest_memreq.measure.meter import DeviceMeter
-from pytest_memreq.plugin.meters import Span, environment_of
+from pytest_memreq.plugin.meters import SourceOf, Span, environment_of
 from pytest_memreq.results import Environment, Mode
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class MeasuringMeter:
         self.prepare = meter.prepare
         self.tidy = meter.tidy
         self.allocated_bytes = meter.allocated_bytes
+        self.set_aside = meter.set_aside
         self.stamp = meter.stamp
         self.live = meter.live
         self.start = meter.start
@@ -55,9 +56,15 @@ class MeasuringMeter:
         """Of the first device."""
         return self._first.recording()
 
-    def source_of(self, tensor: torch.Tensor) -> None:  # noqa: ARG002 - a pretended device knows
-        """Only a recording would know, and one is not kept for every run."""
-        return
+    @contextmanager
+    def sources(self) -> Iterator[SourceOf]:
+        """By recording what is allocated within it."""
+        recording = self.recording()
+        if recording is None:
+            yield _unknown
+            return
+        with recording as recorded:
+            yield recorded.source_of
 
     @contextmanager
     def span(self, label: str) -> Iterator[Span]:
@@ -68,3 +75,7 @@ class MeasuringMeter:
                 yield span
             finally:
                 span.peak = peak_of()
+
+
+def _unknown(_: torch.Tensor) -> None:
+    return

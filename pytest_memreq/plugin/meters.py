@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from pytest_memreq.plugin.simulating import SimulatedMeter
 
 MEASURING = ("measure", "both")  # modes that are nothing without a device
+
+
+# From a tensor to the user's line that made it, as `file:line`.
+SourceOf = Callable[["torch.Tensor"], "str | None"]
 
 
 @dataclass(slots=True)
@@ -69,6 +73,9 @@ class Meter(Protocol):
     def allocated_bytes(self) -> int:
         """What is allocated now."""
 
+    def set_aside(self, blocks: Iterable[LiveBlock]) -> None:
+        """Let nothing be put beside these blocks, until the next time."""
+
     def stamp(self) -> tuple[int, int]:
         """Allocations so far and what is allocated: where both are the same, nothing is new."""
 
@@ -88,10 +95,13 @@ class Meter(Protocol):
         """Within it the allocator holds no more than that; False where it cannot be kept to it."""
 
     def recording(self) -> AbstractContextManager[Recording] | None:
-        """Allocations with their sources, where they are not known anyway and can be."""
+        """Allocations with their sources, which are in the finding then; None where that is free.
 
-    def source_of(self, tensor: torch.Tensor) -> str | None:
-        """Where in the user's code a tensor was made, as `file:line`, if that is known."""
+        And None where it cannot be had.
+        """
+
+    def sources(self) -> AbstractContextManager[SourceOf]:
+        """Within it, what says where a tensor was made; None of what it does not know."""
 
 
 class Meters:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
+from pytest_memreq.errors import DeviceLostError
 from pytest_memreq.holdings import THE_RUN, Held, Holdings, Owner, total_bytes
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.meters import Meter, Meters
@@ -27,31 +29,38 @@ class Owning:
         self._meter: Meter | None = None  # of the checked test that is running
         self._holdings: dict[Meter, Holdings] = {}
         self._stamps: dict[Meter, tuple[int, int]] = {}
+        self._own: set[Owner] = set()
+        self._alone = 0  # fixtures under way, within each other, that outlive their test
 
     def enter(self, item: pytest.Item, meter: Meter) -> None:
         """A checked test begins; what is new was left by whoever ran before."""
         self._meter = meter
         self._look(meter)
         self._at_work = _test(item)
+        self._own = {_test(item), *map(_module, item.listchain()), *map(_fixture, _known(item))}
+        self._set_aside(meter)
 
     def held(self, item: pytest.Item, meter: Meter) -> Callable[[], Held]:
         """What is alive now, by whether it counts towards the test, as far as it is known then."""
         self._look(meter)
-        holdings = self._holdings.get(meter, Holdings())
+        holdings = self._of(meter)
 
         def held() -> Held:
-            own = {_test(item), *map(_fixture, fixtures_of(item))}
-            return holdings.held(own | {_module(node) for node in item.listchain()})
+            return holdings.held(self._own | set(map(_fixture, fixtures_of(item))))
 
+        self._own |= set(map(_fixture, fixtures_of(item)))
+        self._set_aside(meter)
         return held
 
     def leave(self, item: pytest.Item, meter: Meter) -> int | None:
         """The test and its fixtures are gone: the bytes that they left; None if not known."""
+        meter.set_aside(())
         self._look(meter)
         self._meter = None
+        self._own = set()
         if meter.live() is None:
             return None
-        return total_bytes(self._holdings.get(meter, Holdings()).of(_test(item)))
+        return total_bytes(self._of(meter).of(_test(item)))
 
     def pass_by(self, item: pytest.Item) -> None:
         """A test ended that is not checked; it may have left something all the same."""
@@ -70,11 +79,41 @@ class Owning:
             return (yield)
         self._look(meter)
         outer, self._at_work = self._at_work, _fixture(fixturedef)
+        with self._by_itself(meter, fixturedef):
+            try:
+                return (yield)
+            finally:
+                self._look(meter)
+                self._at_work = outer
+
+    @contextmanager
+    def _by_itself(self, meter: Meter, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+        """What a fixture makes that outlives its test shares no segment with anything else.
+
+        Else it would lie beside what happened to be there when it was first asked for.
+        """
+        if fixturedef.scope == "function":
+            yield
+            return
+        meter.tidy()
+        self._alone += 1
         try:
-            return (yield)
+            self._set_aside(meter)
+            yield
         finally:
-            self._look(meter)
-            self._at_work = outer
+            self._alone -= 1
+            with suppress(DeviceLostError):  # the test finds out, and what was raised goes on
+                meter.tidy()
+                self._set_aside(meter)
+
+    def _set_aside(self, meter: Meter) -> None:
+        """What others hold; all that is there, while a fixture is made that outlives its test."""
+        holdings = self._of(meter)
+        own = () if self._alone else self._own
+        meter.set_aside(block for block, owner in holdings.owners.items() if owner not in own)
+
+    def _of(self, meter: Meter) -> Holdings:
+        return self._holdings.get(meter, Holdings())
 
     def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
         """What outlives a fixture was left by the test that it was torn down in."""
@@ -112,8 +151,7 @@ class Owning:
         self._stamps[meter] = stamp
         blocks = meter.live()
         if blocks is not None:
-            holdings = self._holdings.get(meter, Holdings())
-            self._holdings[meter] = holdings.seen(blocks, self._at_work)
+            self._holdings[meter] = self._of(meter).seen(blocks, self._at_work)
 
 
 def fixtures_of(item: pytest.Item) -> Iterator[pytest.FixtureDef[Any]]:
@@ -127,6 +165,13 @@ def fixtures_of(item: pytest.Item) -> Iterator[pytest.FixtureDef[Any]]:
         if name in fixturedef.argnames:
             info = getattr(item, "_fixtureinfo", None)
             yield from getattr(info, "name2fixturedefs", {}).get(name, ())
+
+
+def _known(item: pytest.Item) -> Iterator[pytest.FixtureDef[Any]]:
+    """The fixtures that a test is known to ask for before it does."""
+    definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    for each in definitions.values():
+        yield from each
 
 
 def _fixture(fixturedef: pytest.FixtureDef[Any]) -> Owner:

@@ -79,8 +79,12 @@ class Session:
         course = item.stash[COURSE] = self._begin(item, check)
         if course.meter is None:
             return (yield)
-        with course.meter.active():
-            return (yield)
+        try:
+            with course.meter.active():
+                return (yield)
+        except DeviceLostError as error:
+            self.meters.lost = f"{error} (in the setup of {item.nodeid})"
+            raise (error.__cause__ or error) from None
 
     @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)
     def pytest_memreq_small_card(self, item: pytest.Item) -> None:

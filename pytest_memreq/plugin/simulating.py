@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pytest_memreq.plugin.meters import Span, allocator_settings, environment_of
+from pytest_memreq.plugin.meters import SourceOf, Span, allocator_settings, environment_of
 from pytest_memreq.results import Environment, Mode
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.simulate.device import PretendedDevice
@@ -29,7 +29,7 @@ class SimulatedMeter:
         self.prepare = self._device.prepare
         self.tidy = self._device.tidy
         self.allocated_bytes = self._device.allocated_bytes
-        self.source_of = self._device.source_of
+        self.set_aside = self._device.set_aside
         self.stamp = self._device.stamp
         self.live = self._device.live
         self.start = self._device.start
@@ -43,6 +43,11 @@ class SimulatedMeter:
     def recording(self) -> None:
         """Each allocation's source is known without."""
         return
+
+    @contextmanager
+    def sources(self) -> Iterator[SourceOf]:
+        """They are known at any time."""
+        yield self._device.source_of
 
     @contextmanager
     def span(self, label: str) -> Iterator[Span]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -134,6 +134,10 @@ class PretendedDevice:
         self._workspaces.clear()
         garbage.collect()
         self._ledger.empty_cache()
+
+    def set_aside(self, blocks: Iterable[LiveBlock]) -> None:
+        """Let nothing be put beside these blocks, until the next time."""
+        self._ledger.set_aside(frozenset(block.key for block in blocks))
 
     def stamp(self) -> tuple[int, int]:
         """Allocations so far and what is allocated: where both are the same, nothing is new."""

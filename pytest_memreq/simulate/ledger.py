@@ -6,6 +6,7 @@ tracer writes it, `summary` reads it.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from pytest_memreq.simulate.allocator import (
     Chunk,
     OutOfDeviceMemory,
 )
+from pytest_memreq.simulate.allocator.apart import Apart
 
 PhaseKind = Literal["forward", "backward", "optimizer"]
 
@@ -66,6 +68,7 @@ class Ledger:
 
     def __init__(self, settings: AllocatorSettings) -> None:
         self.allocator = Allocator(settings)
+        self.apart = Apart(self.allocator)
         self.phase = Phase(kind="forward", number=0)
         self.live: dict[int, Block] = {}
         self.live_bytes = 0
@@ -78,6 +81,7 @@ class Ledger:
 
     def restart(self) -> None:
         """Forget all events, empty the cache; what is live now was held from before."""
+        self.apart.release()
         self.allocator.empty_cache()
         self.opening = tuple(self.live.values())
         self.blocks = dict(self.live)
@@ -118,6 +122,13 @@ class Ledger:
         self.live_bytes += block.block_bytes
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
+
+    def set_aside(self, numbers: Collection[Hashable]) -> None:
+        """Let nothing be put beside these blocks, until the next time."""
+        used: dict[Hashable, Chunk] = {
+            number: block.chunk for number, block in self.live.items() if block.chunk is not None
+        }
+        self.apart.set_aside(used, numbers)
 
     def _chunk_for(self, block: Block) -> Chunk:
         try:

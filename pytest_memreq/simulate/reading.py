@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
-from operator import sub
 
 from pytest_memreq.holdings import LiveBlock
 from pytest_memreq.requirement import Peak
@@ -47,13 +46,19 @@ def read(ledger: Ledger, start: int, others: Collection[Hashable] = NOBODY) -> R
 def counted_peak(ledger: Ledger, start: int, others: Collection[Hashable] = NOBODY) -> Peak:
     """The peaks since event `start`.
 
-    Of others' segments their blocks are taken off, for as long as they live: the rest of a segment
-    can be used by everybody.
+    Segments of others that are set aside are taken off as a whole; of the rest of what others hold
+    the blocks are, for as long as they live, since what is beside them can be used by everybody.
     """
     reserved = [ledger.opening_reserved_bytes, *ledger.reserved][start:]
     if others:
-        theirs = over_time(ledger, lambda block: _bytes_if(block.number in others, block), start)
-        reserved = list(map(sub, reserved, theirs))
+        segments = [s for s in ledger.apart.segments if s.keys & ledger.live.keys()]
+        within = frozenset(key for segment in segments for key in segment.keys)
+        apart = frozenset(others) - within
+        theirs = over_time(ledger, lambda block: _bytes_if(block.number in apart, block), start)
+        whole_bytes = sum(segment.bytes for segment in segments)
+        reserved = [
+            held - blocks - whole_bytes for held, blocks in zip(reserved, theirs, strict=True)
+        ]
     return Peak(
         requested_bytes=max(over_time(ledger, _counted(_requested_bytes, others), start)),
         allocated_bytes=max(over_time(ledger, _counted(_block_bytes, others), start)),

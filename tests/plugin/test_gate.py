@@ -264,3 +264,80 @@ def test_stretches_have_peaks_of_their_own_and_leave_the_tests_whole(scripted):
     result = scripted.runpytest()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*allocated peak 900 bytes is over the budget of 899 bytes*"])
+
+
+RELATIVE = """
+    def test_step(card, memreq):
+        with memreq.measure("plain") as plain:
+            card.allocate(1000)
+            card.free(1000)
+        with memreq.measure("checkpointed") as checkpointed:
+            card.allocate({size})
+            card.free({size})
+        assert memreq.compare(checkpointed, plain).difference_bytes == {size} - 1000
+        memreq.check(checkpointed, "80%", of=plain)
+"""
+
+
+def test_one_stretch_can_be_held_to_a_share_of_another(scripted):
+    scripted.makepyfile(RELATIVE.format(size=800))
+    scripted.runpytest().assert_outcomes(passed=1)
+
+
+def test_a_stretch_over_its_share_of_another_fails_with_both_figures(scripted):
+    scripted.makepyfile(RELATIVE.format(size=801))
+    result = scripted.runpytest()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*over the budget of 800 bytes by 1 byte; it is 801 bytes, 80.10% of 1,000 bytes*"]
+    )
+
+
+def test_a_limit_on_the_device_counts_what_is_outside_of_the_allocator(scripted):
+    scripted.makeconftest(
+        (scripted.path / "conftest.py").read_text()
+        + """
+ScriptedBackend.reserved_bytes = lambda self: self.live
+ScriptedBackend.peak = lambda self: Peak(allocated_bytes=self.most, reserved_bytes=self.most)
+"""
+    )
+    scripted.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.max_gpu_memory(device=1000)
+        def test_within(card):
+            card.allocate(400)
+            card.outside_bytes = 600
+
+        @pytest.mark.max_gpu_memory(device=1000)
+        def test_over(card):
+            card.allocate(401)
+        """
+    )
+    result = scripted.runpytest("--memreq-report")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*device peak 1001 bytes is over*"])
+
+
+def test_a_limit_on_the_device_that_is_not_known_says_why(scripted):
+    scripted.makeconftest(
+        (scripted.path / "conftest.py").read_text()
+        + """
+ScriptedBackend.outside = lambda self: Outside(reason="nobody told")
+"""
+    )
+    scripted.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.max_gpu_memory(device=1000)
+        def test_step(card):
+            card.allocate(400)
+        """
+    )
+    result = scripted.runpytest("--memreq-report")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*unchecked: the device peak is not known: nobody told*"])
+    report = json.loads((scripted.path / "memreq-report" / "memreq.json").read_text())
+    assert report["tests"][0]["unknown"] == {"device": "nobody told"}

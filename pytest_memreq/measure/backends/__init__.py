@@ -28,6 +28,26 @@ class Outside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A segment in which all that is in use was set aside: the keys of its blocks."""
+
+    bytes: int
+    keys: frozenset[Hashable]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """What is kept from the test: blocks that fill `segments` beside what others hold there.
+
+    `is_whole` is False where something that others hold could not be kept apart.
+    """
+
+    fillers: tuple[LiveBlock, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    is_whole: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """What was live at the peak of `allocated`, of all that was recorded."""
 
@@ -38,10 +58,13 @@ class Explanation:
 
 
 class Recording(Protocol):
-    """Allocations with their sources, from when it began. Both are asked while it is still on."""
+    """Allocations with their sources, from when it began. It is asked while it is still on."""
 
     def explain(self, left: Collection[Hashable]) -> Explanation:
         """What was live at the peak, without the blocks whose `LiveBlock.key` is in `left`."""
+
+    def source_of(self, tensor: torch.Tensor) -> str | None:
+        """Where in the user's code a tensor was made since then, as `file:line`."""
 
     def save(self, path: Path) -> None:
         """Write it for PyTorch's memory viewer (https://docs.pytorch.org/memory_viz)."""
@@ -106,6 +129,13 @@ class Backend(ABC):
     def live_blocks(self) -> tuple[LiveBlock, ...] | None:
         """Every block in use; None where the allocator does not list them."""
         return None
+
+    def set_aside(self, keys: Collection[Hashable]) -> Aside:
+        """Keep the segments of these blocks from being used by others, until the next time.
+
+        A device that does not know its segments cannot.
+        """
+        return Aside(is_whole=not keys)
 
     def outside(self) -> Outside:
         """What the process holds beside the allocator."""

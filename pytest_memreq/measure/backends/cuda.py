@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 from contextlib import AbstractContextManager, suppress
 from typing import Any
 
@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from pytest_memreq.errors import DeviceLostError
 from pytest_memreq.holdings import LiveBlock
-from pytest_memreq.measure.backends import Backend, Outside, Recording
+from pytest_memreq.measure.backends import Aside, Backend, Outside, Recording
+from pytest_memreq.measure.backends.segments import Fillers
 from pytest_memreq.measure.driver import device_used_bytes, process_bytes
 from pytest_memreq.requirement import Peak, Refusal
 
 MIB = 2**20
-IN_USE = "active_allocated"
 
 
 def find_cuda() -> tuple[CudaBackend, ...]:
@@ -35,6 +35,7 @@ class CudaBackend(Backend):
         self.index = index
         self._refusal: Refusal | None = None
         self._is_watching = False
+        self._fillers = Fillers(index)
 
     def device(self) -> torch.device:
         """By its index."""
@@ -100,18 +101,13 @@ class CudaBackend(Backend):
 
     def live_blocks(self) -> tuple[LiveBlock, ...]:
         """From the allocator's snapshot, workspaces of libraries among them."""
-        return tuple(
-            LiveBlock(
-                key=(self.index, block["address"]),
-                block_bytes=block["size"],
-                requested_bytes=block["requested_size"],
-                device=self.index,
-            )
-            for segment in torch.cuda.memory_snapshot()
-            if segment["device"] == self.index
-            for block in segment["blocks"]
-            if block["state"] == IN_USE
-        )
+        segments = torch.cuda.memory_snapshot()
+        mine = (segment for segment in segments if segment["device"] == self.index)
+        return tuple(block for _, block in self._fillers.blocks_in(mine))
+
+    def set_aside(self, keys: Collection[Hashable]) -> Aside:
+        """By filling what is free in their segments."""
+        return self._fillers.set_aside(keys)
 
     def outside(self) -> Outside:
         """What the driver says of this process, less what the allocator holds."""

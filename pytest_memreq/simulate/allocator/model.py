@@ -118,6 +118,19 @@ class Allocator:
         for _, pool in sorted(self._pools.items()):  # large requests first, then by stream
             self._segments.release_idle(pool)
 
+    def keep(self, chunk: Chunk) -> None:
+        """Hand a free chunk out to nobody; it waits, as one that another stream reads."""
+        chunk.pool.remove(chunk)
+        chunk.is_pending = True
+        chunk.requested_bytes = 0
+        self.active_bytes += chunk.size_bytes
+        if chunk.is_split and chunk.reservation is None:
+            self.inactive_split_bytes -= chunk.size_bytes
+
+    def give_back(self, chunk: Chunk) -> None:
+        """A chunk that was kept is free again."""
+        self._complete(chunk)
+
     @contextmanager
     def limited(self, limit_bytes: int | None) -> Iterator[None]:
         """Segments hold no more within it, as by torch.cuda.set_per_process_memory_fraction."""
