@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -119,6 +120,14 @@ class Meters:
         self._measuring: MeasuringMeter | None = None
         self._backends: tuple[Backend, ...] = ()
         self.has_looked = False
+
+    def load(self) -> None:
+        """Import what finding out will need, while there are only modules to be set aside."""
+        is_real = self._settings.mode != "simulate" and bool(self.backends())
+        if is_real:
+            importlib.import_module("pytest_memreq.plugin.measuring")
+        if not is_real or self._settings.mode == "both":
+            importlib.import_module("pytest_memreq.plugin.simulating")
 
     def card_for(self, gpu: str | None) -> str:
         """The card that a test would be simulated on: its own, the run's, or the default."""

@@ -48,6 +48,7 @@ class Session:
         """Modules are there, and no fixture is: what is alive stays so until the end."""
         if not any(CHECK in item.stash for item in session.items):
             return (yield)
+        self.meters.load()
         with garbage.imports_set_aside():
             return (yield)
 

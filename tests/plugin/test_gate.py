@@ -317,7 +317,7 @@ ScriptedBackend.peak = lambda self: Peak(allocated_bytes=self.most, reserved_byt
     )
     result = scripted.runpytest("--memreq-report")
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*device peak 1001 bytes is over*"])
+    result.stdout.fnmatch_lines(["*device peak 1,001 bytes is over*"])
 
 
 def test_a_limit_on_the_device_that_is_not_known_says_why(scripted):
