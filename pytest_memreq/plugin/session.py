@@ -46,7 +46,8 @@ class Session:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Modules are there, and no fixture is: what is alive stays so until the end."""
-        if not any(CHECK in item.stash for item in session.items):
+        has_checks = any(CHECK in item.stash for item in session.items)
+        if session.config.option.collectonly or not has_checks:
             return (yield)
         self.meters.load()
         with garbage.imports_set_aside():
