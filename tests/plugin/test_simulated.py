@@ -293,7 +293,18 @@ def test_workers_print_the_same_table(pytester):
 
 
 def test_collecting_without_torch_in_the_tests_imports_no_torch(pytester):
-    pytester.makepyfile("def test_plain():\n    pass")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_plain():
+            pass
+
+        @pytest.mark.max_gpu_memory("1 GiB")
+        def test_marked():
+            pass
+        """
+    )
     command = [sys.executable, "-X", "importtime", "-m", "pytest", "--collect-only", "-q"]
     done = subprocess.run(
         command, cwd=pytester.path, capture_output=True, text=True, check=True, timeout=60
