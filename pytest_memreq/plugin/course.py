@@ -116,11 +116,15 @@ class Course:
         try:
             self.finding = self._metered.finding()
         except DeviceLostError as error:
-            self.lost = str(error)
-            self.verdict = Verdict(word="error", reason=self.lost)
+            self.lose(error)
             raise
         if self.check.is_judged:
             self.verdict = self._verdict(self.finding, raised)
+
+    def lose(self, error: DeviceLostError) -> None:
+        """The device is gone, and with it the figures."""
+        self.lost = str(error)
+        self.verdict = Verdict(word="error", reason=self.lost)
 
     def conclude_failed(self, raised: BaseException) -> None:
         """The same, after which what the test raised goes on, whatever else there is to say."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import traceback
 from types import TracebackType
+
+SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def clear_frames(error: BaseException) -> None:
@@ -23,6 +26,8 @@ def clear_frames(error: BaseException) -> None:
 
 def _clear(tb: TracebackType | None) -> None:
     for frame, _ in traceback.walk_tb(tb):
+        if frame.f_code.co_flags & SUSPENDABLE:
+            continue  # it may go on, as a fixture's does; to clear it would close it
         with contextlib.suppress(RuntimeError):  # it is still running
             frame.clear()
             # Up to Python 3.12 a frame that was asked for its names, as pytest asks every one,

@@ -62,6 +62,11 @@ class Owning:
             return None
         return total_bytes(self._of(meter).of(_test(item)))
 
+    def forget(self) -> None:
+        """The test is over, and its device is not to be asked any more."""
+        self._meter = None
+        self._own = set()
+
     def pass_by(self, item: pytest.Item) -> None:
         """A test ended that is not checked; it may have left something all the same."""
         meter = self._awake()
@@ -74,7 +79,7 @@ class Owning:
         self, fixturedef: pytest.FixtureDef[Any]
     ) -> Generator[None, object, object]:
         """What is new after it is the fixture's, but for what fixtures within it took."""
-        meter = self._meter or self._awake()
+        meter = None if self._meters.lost else self._meter or self._awake()
         if meter is None:
             return (yield)
         self._look(meter)
@@ -92,7 +97,7 @@ class Owning:
 
         Else it would lie beside what happened to be there when it was first asked for.
         """
-        if fixturedef.scope == "function":
+        if fixturedef.scope == "function" or self._meter is None:  # of no checked test
             yield
             return
         meter.tidy()

@@ -109,6 +109,7 @@ class Session:
         try:
             outcome = yield from called(item, course, self.settings, self.owning)
         except DeviceLostError as error:
+            course.lose(error)
             # What the device said first, and not that we could not ask it any more.
             raise (error.__cause__ or error) from None
         except BaseException as error:
@@ -177,6 +178,7 @@ class Session:
 
     def _leave(self, item: pytest.Item, course: Course, meter: Meter) -> None:
         if self.meters.lost:
+            self.owning.forget()
             return
         # pytest lets go of what fixtures gave only after the last report of a test.
         getattr(item, "funcargs", {}).clear()
@@ -191,7 +193,7 @@ class Session:
         check = item.stash.get(CHECK, None)
         if check is None:
             return None
-        if self._is_to_rehearse(item):
+        if self._is_to_rehearse(item) or is_to_isolate(item):
             return item.nodeid  # it follows a pretended test, and one may follow it
         return self.meters.kind_of(check.budget.gpu) or None
 

@@ -137,3 +137,31 @@ def pytest_unconfigure(config):
     result = scripted.runpytest("--memreq-report")
     assert results_of(scripted)["test_step"]["notes"] == []
     result.stdout.fnmatch_lines(["LEFT *]"])
+
+
+def test_tests_of_other_files_may_follow_it(scripted):
+    scripted.makepyfile(
+        test_a="""
+        import pytest
+
+        @pytest.fixture(scope="module", autouse=True)
+        def made(card_of_module):
+            yield
+
+        @pytest.fixture(scope="module")
+        def card_of_module():
+            yield
+
+        def test_plain():
+            pass
+
+        @pytest.mark.max_gpu_memory(5000, isolate=True)
+        def test_step(card):
+            card.allocate(10)
+        """,
+        test_b="""
+        def test_next():
+            pass
+        """,
+    )
+    scripted.runpytest("--memreq-report").assert_outcomes(passed=3)

@@ -249,3 +249,49 @@ def test_a_bad_word_in_the_marker_ends_the_run(scripted, arguments, words):
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: *{words}*"])
+
+
+def test_fixtures_of_tests_without_a_budget_go_on_after_a_lost_device(scripted):
+    run(
+        scripted,
+        """
+@pytest.fixture(scope="module")
+def anything():
+    return 1
+
+@pytest.mark.max_gpu_memory(9000)
+def test_breaks(card):
+    card.allocate(10)
+    card.break_down("an illegal memory access was encountered")
+
+def test_on_the_cpu(anything):
+    pass
+""",
+    ).assert_outcomes(failed=1, passed=1)
+
+
+def test_a_fixture_in_the_traceback_of_a_failure_goes_on(scripted):
+    run(
+        scripted,
+        """
+@pytest.fixture(scope="module")
+def tried():
+    try:
+        raise KeyError
+    except KeyError as error:
+        kept = error
+    alive = [True]
+    yield kept, alive
+    alive[0] = False
+
+@pytest.mark.max_gpu_memory(9000)
+def test_fails(tried, card):
+    card.allocate(10)
+    raise ValueError from tried[0]
+
+@pytest.mark.max_gpu_memory(9000)
+def test_next(tried, card):
+    card.allocate(10)
+    assert tried[1][0]
+""",
+    ).assert_outcomes(failed=1, passed=1)
