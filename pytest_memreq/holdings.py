@@ -1,8 +1,8 @@
 """Whose memory it is: blocks in use on a device, and who each was first seen with.
 
 A block counts towards the tests of its owner: a fixture's towards those that use the fixture,
-whichever of them it was set up for; a module's towards the tests in it. All else was left by
-somebody else.
+whichever of them it was set up for; a module's towards the tests in it; what was made while other
+modules were imported, towards all tests. All else was left by somebody else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class LiveBlock:
 class Owner:
     """Who made a block: a test or a module by its node id, a fixture by where it is defined."""
 
-    kind: Literal["test", "fixture", "module", "run"]
+    kind: Literal["test", "fixture", "module", "import", "run"]
     name: str
 
     def __str__(self) -> str:
@@ -34,6 +34,8 @@ class Owner:
 
 
 THE_RUN = Owner("run", "before its first checked test")
+# What conftest files, plugins and helpers make while they are imported is there in every run.
+IMPORTS = Owner("import", "of what tests share")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pytest_memreq.measure.backends import Explanation, Recording
+from pytest_memreq.measure.backends.generations import BlockKey
 from pytest_memreq.measure.breakdowns import Mark, break_down, marks_of, sites_of
 from pytest_memreq.measure.labels import Labels
 from pytest_memreq.measure.phases import Place, Sources, places_of
@@ -82,7 +83,10 @@ class History:
         returned = _clock(self._index)
         torch._C._cuda_clearCublasWorkspaces()
         trace = self._trace(returned)
-        blocks = without(trace.blocks, left, self._index, trace.began)
+        addresses = {
+            key.address for key in left if isinstance(key, BlockKey) and key.device == self._index
+        }
+        blocks = without(trace.blocks, addresses, trace.began)
         peak = peak_of(blocks, trace.began)
         at_peak = [block for block in blocks if block.is_live(peak)]
         places = self._places(trace, returned)

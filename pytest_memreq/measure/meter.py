@@ -7,7 +7,7 @@ meanwhile may have made room, so it stays in, and a note says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import reduce
 
@@ -54,6 +54,28 @@ class DeviceMeter:
         for card in self._used():
             card.set_aside(blocks)
 
+    def watch(self, blocks: Iterable[LiveBlock]) -> None:
+        """See to it that none of these blocks is taken for one that comes to lie where it was."""
+        keys = frozenset(block.key for block in blocks)
+        for card in self._used():
+            card.backend.watch(keys)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Within it, resets of the peaks by the user take nothing away from ours."""
+        with ExitStack() as stack:
+            for card in self._cards:
+                stack.enter_context(card.watched())
+            yield
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens within it is in no peak, but for what it leaves."""
+        with ExitStack() as stack:
+            for card in self._used():
+                stack.enter_context(card.paused())
+            yield
+
     def stamp(self) -> tuple[int, int]:
         """Allocations so far and what is allocated: where both are the same, nothing is new."""
         return sum(card.backend.allocation_count() for card in self._used()), self.allocated_bytes()
@@ -83,7 +105,7 @@ class DeviceMeter:
         """What the devices counted since `start`."""
         held = self._held()
         left = self._left(held)
-        devices = self._peaks(0, left)
+        devices = self._peaks(0, held, left)
         for card in self._cards:
             card.backend.rest()
         return Finding(
@@ -105,9 +127,9 @@ class DeviceMeter:
         stretch = max(card.push() for card in self._cards)
 
         def peak() -> Peak:
-            return _worst(
-                [device.peak for device in self._peaks(stretch, self._left(self._held()))]
-            )
+            held = self._held()
+            devices = self._peaks(stretch, held, self._left(held))
+            return _worst([device.peak for device in devices])
 
         try:
             yield peak
@@ -117,20 +139,25 @@ class DeviceMeter:
 
     @contextmanager
     def capped(self, limit_bytes: int | None) -> Iterator[bool]:
-        """Within it no device gives out more; False where it cannot be had so. None is no limit."""
-        capable = [card.backend.cap(limit_bytes) for card in self._cards]
+        """Within it no device holds more besides what others left; False where it cannot be kept.
+
+        None is no limit.
+        """
+        others = self._held().others_blocks
+        capable = [card.cap(limit_bytes, others) for card in self._cards]
         try:
             yield all(capable)
         finally:
             for card in self._cards:
-                card.backend.cap(None)
+                card.cap(None)
 
     def _used(self) -> list[CardMeter]:
         first, *more = self._cards
         return [first, *(card for card in more if card.is_used)]
 
-    def _peaks(self, stretch: int, left: Sequence[LiveBlock]) -> tuple[DevicePeak, ...]:
-        return tuple(card.peak(stretch, left) for card in self._used())
+    def _peaks(self, stretch: int, held: Held, left: Sequence[LiveBlock]) -> tuple[DevicePeak, ...]:
+        others = frozenset(block.key for block in held.others_blocks)
+        return tuple(card.peak(stretch, left, others) for card in self._used())
 
     def _left(self, held: Held) -> tuple[LiveBlock, ...]:
         """What others left and is still there."""

@@ -8,7 +8,7 @@ the address was used before and is used again later.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, TypedDict
@@ -106,11 +106,9 @@ def lives(
     return tuple(sorted((*dead, *alive), key=lambda block: block.born))
 
 
-def without(
-    blocks: Iterable[Block], left: Collection[Hashable], index: int, began: int
-) -> tuple[Block, ...]:
-    """Blocks less those of `left`, by (device, address), that were there when it began."""
-    return tuple(b for b in blocks if b.born > began or (index, b.address) not in left)
+def without(blocks: Iterable[Block], addresses: Collection[int], began: int) -> tuple[Block, ...]:
+    """Blocks less those that were at these addresses when it began."""
+    return tuple(b for b in blocks if b.born > began or b.address not in addresses)
 
 
 def peak_of(blocks: Iterable[Block], began: int) -> int:

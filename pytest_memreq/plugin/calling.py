@@ -12,7 +12,7 @@ import pytest
 from pytest_memreq.measure.backends import Recording
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.course import Course
-from pytest_memreq.plugin.frames import clear_frames
+from pytest_memreq.plugin.frames import clear_frames, raise_kept
 from pytest_memreq.plugin.meters import Meter
 from pytest_memreq.plugin.owning import Owning
 
@@ -44,6 +44,7 @@ def _concluded(
     try:
         with course.capped():
             outcome = yield
+        raise_kept(item)
         course.repeat(item)
     except BaseException as error:
         course.conclude_failed(error)
@@ -63,6 +64,7 @@ def _run_again(item: pytest.Item, course: Course, meter: Meter, settings: Settin
         try:
             with course.capped():
                 item.runtest()
+            raise_kept(item)
         except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:  # noqa: BLE001 - the user's test
             clear_frames(error)
         course.note(RAN_TWICE)

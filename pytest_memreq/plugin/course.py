@@ -10,7 +10,6 @@ import pytest
 
 from pytest_memreq.errors import (
     DeviceLostError,
-    MemoryBudgetExceeded,
     MemreqError,
     SimulationError,
 )
@@ -19,14 +18,13 @@ from pytest_memreq.gate.leak import judge_leak
 from pytest_memreq.gate.verdict import (
     NOTHING_ALLOCATED,
     Verdict,
-    failure_message,
     judge,
     judge_refusal,
 )
 from pytest_memreq.holdings import Held, nothing_held, total_bytes
 from pytest_memreq.measure.backends import Explanation
 from pytest_memreq.plugin.checks import Check
-from pytest_memreq.plugin.config import Settings
+from pytest_memreq.plugin.frames import is_out_of_memory
 from pytest_memreq.plugin.leaks import Leak, find_leak
 from pytest_memreq.plugin.meters import Meter
 from pytest_memreq.requirement import METRICS, Finding, Peak
@@ -34,13 +32,8 @@ from pytest_memreq.results import Environment, Outcome, Simulated, TestResult
 from pytest_memreq.units import format_size
 
 NO_CAP = 'this device cannot refuse allocations, which enforce="cap" asks for'
-OUT_OF_MEMORY = "OutOfMemoryError"
 SHOWN_PRETENDED = 3
 REPORTED_SITES = 100  # a large model has thousands; the breakdown has them all
-BYSTANDER = (
-    "memreq: needs a CUDA device, which is only pretended here "
-    "(run with --memreq=off, or keep it in a module without budgets)"
-)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,6 +78,11 @@ class Course:
         """What others left, as it was when the call began."""
         return total_bytes(self.held().others_blocks)
 
+    def left_bytes(self) -> int:
+        """What is still there of it."""
+        alive = frozenset(self._metered.live() or ())
+        return total_bytes(block for block in self.held().others_blocks if block in alive)
+
     @property
     def left(self) -> frozenset[Hashable]:
         """The blocks of that, by their keys."""
@@ -98,15 +96,15 @@ class Course:
         if self.check.budget.enforce != "cap" or limit_bytes is None:
             yield
             return
-        self.cap_bytes = limit_bytes + self.others_bytes
-        with self._metered.capped(self.cap_bytes) as can_be_kept:
+        self.cap_bytes = limit_bytes
+        with self._metered.capped(limit_bytes) as can_be_kept:
             self.problem = "" if can_be_kept else NO_CAP
             yield
 
     def repeat(self, item: pytest.Item) -> None:
         """Run the test as often as its limit on leaks asks for."""
         if self.check.leak is not None:
-            self.leak = find_leak(item, self._metered, self.check.leak)
+            self.leak = find_leak(item, self._metered, self.check.leak, self.left_bytes)
 
     def conclude(self, raised: BaseException | None) -> None:
         """Take the finding, and reach the verdict; `raised` is what the test's call raised.
@@ -204,7 +202,7 @@ class Course:
         if isinstance(raised, SimulationError):
             return Verdict(word="unchecked", reason=str(raised))
         if finding.refusal is not None and is_out_of_memory(raised):
-            return judge_refusal(finding.refusal, self._budget(), self.others_bytes, self.cap_bytes)
+            return judge_refusal(finding.refusal, self._budget(), self.left_bytes(), self.cap_bytes)
         if isinstance(raised, AssertionError) and finding.pretended:
             calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
             return Verdict(word="unchecked", reason=f"needs real values ({calls})")
@@ -264,41 +262,6 @@ class Course:
 
 
 COURSE = pytest.StashKey[Course]()
-
-
-def enforce(
-    nodeid: str, course: Course, settings: Settings, raised: BaseException | None = None
-) -> None:
-    """Fail or skip the test whose verdict asks for it; return where it may go on as it went."""
-    __tracebackhide__ = True
-    if course.is_rehearsal:
-        return
-    if course.check.is_bystander and course.finding is not None and course.finding.did_allocate:
-        pytest.skip(BYSTANDER)
-    verdict = course.verdict
-    if verdict is None:
-        return
-    if verdict.word == "over":
-        sites = course.finding.sites if course.finding is not None else ()
-        survivors = course.leak.survivors if course.leak is not None else ()
-        message = failure_message(nodeid, verdict.reason, sites, survivors)
-        raise MemoryBudgetExceeded(message) from raised
-    if verdict.word == "unchecked" and not verdict.reason.startswith("skipped"):
-        message = f"memreq: unchecked: {verdict.reason}"
-        if settings.unchecked == "skip":
-            pytest.skip(message)
-        pytest.fail(message, pytrace=False)
-
-
-def is_out_of_memory(raised: BaseException | None) -> bool:
-    """True for torch.OutOfMemoryError, and for what was raised because of it."""
-    seen: set[int] = set()
-    while raised is not None and id(raised) not in seen:
-        if type(raised).__name__ == OUT_OF_MEMORY:
-            return True
-        seen.add(id(raised))
-        raised = raised.__cause__ or raised.__context__
-    return False
 
 
 def _outcome(report: pytest.TestReport) -> Outcome:

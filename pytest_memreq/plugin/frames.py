@@ -1,4 +1,4 @@
-"""Frames of a failed test, which would hold its tensors until the next failure."""
+"""What a failed test raised, and its frames, which would hold tensors until the next failure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import inspect
 import traceback
 from types import TracebackType
 
+import pytest
+
+OUT_OF_MEMORY = "OutOfMemoryError"
 SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
@@ -33,3 +36,26 @@ def _clear(tb: TracebackType | None) -> None:
             # Up to Python 3.12 a frame that was asked for its names, as pytest asks every one,
             # keeps a copy, which is only brought up to date when it is asked again.
             _ = frame.f_locals
+
+
+def raise_kept(item: pytest.Item) -> None:
+    """Raise what the run of a unittest's test raised, which pytest keeps with it until its report.
+
+    Else a test that failed would look as if it had come through.
+    """
+    __tracebackhide__ = True
+    kept = getattr(item, "_excinfo", None)
+    if kept:
+        item._excinfo = None  # type: ignore[attr-defined]  # of pytest's TestCaseFunction
+        raise kept[0].value
+
+
+def is_out_of_memory(raised: BaseException | None) -> bool:
+    """True for torch.OutOfMemoryError, and for what was raised because of it."""
+    seen: set[int] = set()
+    while raised is not None and id(raised) not in seen:
+        if type(raised).__name__ == OUT_OF_MEMORY:
+            return True
+        seen.add(id(raised))
+        raised = raised.__cause__ or raised.__context__
+    return False

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pytest_memreq.plugin.checks import CHECK
 from pytest_memreq.plugin.meters import Meters
 from pytest_memreq.plugin.wire import annotate
 
-REPORTS_VARIABLE = "PYTEST_MEMREQ_ISOLATED_REPORTS"
+VARIABLE = "PYTEST_MEMREQ_ISOLATED"  # a JSON object: the test's node id and file, and the reports'
 LOOK_SECONDS = 0.05
 SHOWN_CHARACTERS = 4000
 # Options that another plugin needs so that one test in a process of its own does not start more,
@@ -30,14 +31,27 @@ QUIETING = {"xdist": "-n0", "_cov": "--no-cov"}
 
 
 class Relay:
-    """In the process of its own: writes each report where the one that started it reads."""
+    """In the process of its own: runs one test, and writes each report where its parent reads."""
 
-    def __init__(self, config: pytest.Config, path: str) -> None:
+    def __init__(self, config: pytest.Config, path: str, nodeid: str) -> None:
         self._config = config
         self._path = Path(path)
+        self._nodeid = nodeid
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        """The one test, whichever of its module's others would select tests by their number."""
+        wanted = [item for item in items if item.nodeid == self._nodeid]
+        outcome = yield
+        items[:] = wanted
+        return outcome
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A line a report."""
+        if report.nodeid != self._nodeid:
+            return
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(data) + "\n")
@@ -45,17 +59,20 @@ class Relay:
 
 def relay_for(config: pytest.Config) -> Relay | None:
     """The relay of this process, None for one that reports by itself."""
-    path = os.environ.get(REPORTS_VARIABLE)
-    if path is None:
+    if VARIABLE not in os.environ:
         return None
+    task: dict[str, str] = json.loads(os.environ[VARIABLE])
     config.option.xmlpath = None  # the file is the other process's
-    return Relay(config, path)
+    # Instead of what the command line or the settings name.
+    config.option.pyargs = False
+    config.args = [task["file"]]
+    return Relay(config, task["reports"], task["nodeid"])
 
 
 def is_to_isolate(item: pytest.Item) -> bool:
     """True for a test that asks for it, unless this is the process that it got."""
     check = item.stash.get(CHECK, None)
-    return check is not None and bool(check.budget.isolate) and REPORTS_VARIABLE not in os.environ
+    return check is not None and bool(check.budget.isolate) and VARIABLE not in os.environ
 
 
 def run_isolated(item: pytest.Item, meters: Meters) -> None:
@@ -80,18 +97,17 @@ def _run(item: pytest.Item, reports: Path) -> subprocess.CompletedProcess[str]:
     config = item.config
     given = getattr(config, "workerinput", {}).get("mainargv", [])[1:]
     arguments = given or [str(each) for each in config.invocation_params.args]
-    positional = set(config.option.file_or_dir or ())
     quieting = [o for name, o in QUIETING.items() if config.pluginmanager.hasplugin(name)]
     command = [
         *(sys.executable, "-m", "pytest", f"--rootdir={config.rootpath}"),
-        *(argument for argument in arguments if argument not in positional),
+        *arguments,
         *quieting,
-        f"{item.path}{item.nodeid[len(item.nodeid.partition('::')[0]) :]}",
     ]
+    task = {"nodeid": item.nodeid, "file": str(item.path), "reports": str(reports)}
     return subprocess.run(  # noqa: S603 - this interpreter, and no shell
         command,
         cwd=config.invocation_params.dir,
-        env={**os.environ, REPORTS_VARIABLE: str(reports)},
+        env={**os.environ, VARIABLE: json.dumps(task)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_memreq.measure.backends import Backend, Recording
@@ -32,6 +32,9 @@ class MeasuringMeter:
         self.start = meter.start
         self.finding = meter.finding
         self.capped = meter.capped
+        self.active = meter.active
+        self.paused = meter.paused
+        self.watch = meter.watch
         self._meter = meter
 
     @property
@@ -43,10 +46,6 @@ class MeasuringMeter:
     def card_bytes(self) -> int | None:
         """Of the first."""
         return self._first.capacity_bytes()
-
-    def active(self) -> AbstractContextManager[None]:
-        """The device is always there."""
-        return nullcontext()
 
     def environment(self) -> Environment:
         """The device, and the torch that runs on it."""

@@ -77,6 +77,12 @@ class Meter(Protocol):
     def set_aside(self, blocks: Iterable[LiveBlock]) -> None:
         """Let nothing be put beside these blocks, until the next time."""
 
+    def watch(self, blocks: Iterable[LiveBlock]) -> None:
+        """Tell these blocks from those that will be where they are."""
+
+    def paused(self) -> AbstractContextManager[None]:
+        """What happens within it is in no peak, but for what it leaves."""
+
     def stamp(self) -> tuple[int, int]:
         """Allocations so far and what is allocated: where both are the same, nothing is new."""
 
@@ -93,7 +99,10 @@ class Meter(Protocol):
         """A stretch of its own, which leaves the test's peak as it is."""
 
     def capped(self, limit_bytes: int | None) -> AbstractContextManager[bool]:
-        """Within it the allocator holds no more than that; False where it cannot be kept to it."""
+        """Within it the allocator holds no more than that besides what others left.
+
+        False where it cannot be kept to it.
+        """
 
     def recording(self) -> AbstractContextManager[Recording] | None:
         """Allocations with their sources, which are in the finding then; None where that is free.
@@ -186,8 +195,8 @@ class Meters:
             self.has_looked = True
             try:
                 found = self._config.hook.pytest_memreq_backend(config=self._config)
-            except MemreqError as error:  # there is one, and it cannot be measured on
-                self.lost = str(error)
+            except (MemreqError, RuntimeError) as error:  # there is one that cannot be measured on
+                self.lost = str(error).partition("\n")[0]
                 return ()
             self._backends = (found,) if isinstance(found, Backend) else tuple(found or ())
         return self._backends

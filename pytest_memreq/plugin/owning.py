@@ -7,15 +7,17 @@ that a figure does not depend on the order of tests.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import pytest
 
 from pytest_memreq.errors import DeviceLostError
-from pytest_memreq.holdings import THE_RUN, Held, Holdings, Owner, total_bytes
+from pytest_memreq.holdings import IMPORTS, THE_RUN, Held, Holdings, Owner, total_bytes
 from pytest_memreq.plugin.config import Settings
+from pytest_memreq.plugin.loading import imports_noticed
 from pytest_memreq.plugin.meters import Meter, Meters
 
 
@@ -25,19 +27,30 @@ class Owning:
     def __init__(self, meters: Meters, settings: Settings) -> None:
         self._meters = meters
         self._is_real = settings.mode != "simulate"
-        self._at_work: Owner = THE_RUN
+        self._at_work: Owner = IMPORTS
+        self._is_looking = False
+        self._is_needed = True  # as far as is known before collection is over
         self._meter: Meter | None = None  # of the checked test that is running
         self._holdings: dict[Meter, Holdings] = {}
         self._stamps: dict[Meter, tuple[int, int]] = {}
-        self._own: set[Owner] = set()
+        self._own: frozenset[Owner] = frozenset()
+        self._asked: dict[Owner, set[Owner]] = {}  # by a fixture, for fixtures
         self._alone = 0  # fixtures under way, within each other, that outlive their test
+
+    def begin(self, *, has_checks: bool) -> None:
+        """Tests are collected; without checks nobody will ask whose anything is."""
+        self._is_needed = has_checks
+        self._look_if_awake()
+        self._at_work = THE_RUN
 
     def enter(self, item: pytest.Item, meter: Meter) -> None:
         """A checked test begins; what is new was left by whoever ran before."""
         self._meter = meter
         self._look(meter)
         self._at_work = _test(item)
-        self._own = {_test(item), *map(_module, item.listchain()), *map(_fixture, _known(item))}
+        self._own = self._with_asked(
+            {IMPORTS, _test(item), *map(_module, item.listchain()), *map(_fixture, _known(item))}
+        )
         self._set_aside(meter)
 
     def held(self, item: pytest.Item, meter: Meter) -> Callable[[], Held]:
@@ -46,9 +59,10 @@ class Owning:
         holdings = self._of(meter)
 
         def held() -> Held:
-            return holdings.held(self._own | set(map(_fixture, fixtures_of(item))))
+            self._own = self._with_asked({*self._own, *map(_fixture, fixtures_of(item))})
+            return holdings.held(self._own)
 
-        self._own |= set(map(_fixture, fixtures_of(item)))
+        held()
         self._set_aside(meter)
         return held
 
@@ -56,8 +70,7 @@ class Owning:
         """The test and its fixtures are gone: the bytes that they left; None if not known."""
         meter.set_aside(())
         self._look(meter)
-        self._meter = None
-        self._own = set()
+        self.forget()
         if meter.live() is None:
             return None
         return total_bytes(self._of(meter).of(_test(item)))
@@ -65,7 +78,7 @@ class Owning:
     def forget(self) -> None:
         """The test is over, and its device is not to be asked any more."""
         self._meter = None
-        self._own = set()
+        self._own = frozenset()
 
     def pass_by(self, item: pytest.Item) -> None:
         """A test ended that is not checked; it may have left something all the same."""
@@ -76,9 +89,10 @@ class Owning:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[Any]
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
         """What is new after it is the fixture's, but for what fixtures within it took."""
+        self._note_what_is_asked(fixturedef, request)
         meter = None if self._meters.lost else self._meter or self._awake()
         if meter is None:
             return (yield)
@@ -95,27 +109,59 @@ class Owning:
     def _by_itself(self, meter: Meter, fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
         """What a fixture makes that outlives its test shares no segment with anything else.
 
-        Else it would lie beside what happened to be there when it was first asked for.
+        Else it would lie beside what happened to be there when it was first asked for. And where a
+        test asks for it in its body, making it is in no peak: the next test finds it made.
         """
         if fixturedef.scope == "function" or self._meter is None:  # of no checked test
             yield
             return
-        meter.tidy()
-        self._alone += 1
-        try:
-            self._set_aside(meter)
-            yield
-        finally:
-            self._alone -= 1
-            with suppress(DeviceLostError):  # the test finds out, and what was raised goes on
-                meter.tidy()
+        with meter.paused():
+            meter.tidy()
+            self._alone += 1
+            try:
                 self._set_aside(meter)
+                yield
+            finally:
+                self._alone -= 1
+                with suppress(DeviceLostError):  # the test finds out, and what was raised goes on
+                    meter.tidy()
+                    self._set_aside(meter)
 
     def _set_aside(self, meter: Meter) -> None:
         """What others hold; all that is there, while a fixture is made that outlives its test."""
-        holdings = self._of(meter)
-        own = () if self._alone else self._own
-        meter.set_aside(block for block, owner in holdings.owners.items() if owner not in own)
+        owners = self._of(meter).owners
+        if self._alone:
+            meter.set_aside(owners)
+            return
+        others = [block for block, owner in owners.items() if owner not in self._own]
+        meter.watch(others)
+        meter.set_aside(others)
+
+    def _note_what_is_asked(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> None:
+        """A fixture's own request says for what it asks, the names among its arguments too.
+
+        Those that it holds on to are there for whoever uses it, whether they ask for them or not.
+        """
+        asked = self._asked.setdefault(_fixture(fixturedef), set())
+        ask = request.getfixturevalue
+        definitions = getattr(request, "_fixture_defs", {})
+
+        def getfixturevalue(argname: str) -> Any:
+            value = ask(argname)
+            if argname in definitions:
+                asked.add(_fixture(definitions[argname]))
+            return value
+
+        request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]  # of this one alone
+
+    def _with_asked(self, owners: Collection[Owner]) -> frozenset[Owner]:
+        found, new = set(owners), set(owners)
+        while new:
+            new = {each for owner in new for each in self._asked.get(owner, ())} - found
+            found |= new
+        return frozenset(found)
 
     def _of(self, meter: Meter) -> Holdings:
         return self._holdings.get(meter, Holdings())
@@ -131,21 +177,46 @@ class Owning:
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """What a module makes while it is imported is its own."""
-        report = yield
-        meter = self._awake() if isinstance(collector, pytest.Module) else None
-        if meter is not None:
-            self._at_work = _module(collector)
-            self._look(meter)
-            self._at_work = THE_RUN
-        return report
+        """What a module makes while it is imported is its own, but for what it imports itself."""
+        if not isinstance(collector, pytest.Module) or not self._is_real:
+            return (yield)
+        path, module = str(collector.path), _module(collector)
+
+        def around(spec: ModuleSpec) -> AbstractContextManager[None]:
+            return self._working(module if spec.origin == path else IMPORTS)
+
+        with imports_noticed(around):
+            return (yield)
+
+    @contextmanager
+    def _working(self, owner: Owner) -> Iterator[None]:
+        """What is new within it is the owner's, and what was new before is whose it was."""
+        self._look_if_awake()
+        before, self._at_work = self._at_work, owner
+        try:
+            yield
+        finally:
+            self._look_if_awake()
+            self._at_work = before
+
+    def _look_if_awake(self) -> None:
+        if self._is_looking:  # which imports what it needs
+            return
+        self._is_looking = True
+        try:
+            meter = self._awake()
+            if meter is not None:
+                self._look(meter)
+        finally:
+            self._is_looking = False
 
     def _awake(self) -> Meter | None:
         """The meter of the devices, if the process uses one already."""
-        if not self._is_real or self._meters.lost:
+        if not self._is_real or not self._is_needed or self._meters.lost:
             return None
-        torch = sys.modules.get("torch")  # who has not imported it holds nothing
-        is_initialized = torch is not None and torch.cuda.is_initialized()
+        # Who has not imported torch holds nothing, nor who is just importing it.
+        asked = getattr(sys.modules.get("torch.cuda"), "is_initialized", None)
+        is_initialized = asked is not None and asked()
         return self._meters.measuring() if is_initialized or self._meters.has_looked else None
 
     def _look(self, meter: Meter) -> None:

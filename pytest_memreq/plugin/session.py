@@ -12,7 +12,8 @@ from pytest_memreq.gate.verdict import Verdict
 from pytest_memreq.plugin.calling import called
 from pytest_memreq.plugin.checks import CHECK, Check, check_of
 from pytest_memreq.plugin.config import Settings
-from pytest_memreq.plugin.course import COURSE, Course, enforce
+from pytest_memreq.plugin.course import COURSE, Course
+from pytest_memreq.plugin.enforcing import enforce
 from pytest_memreq.plugin.frames import clear_frames
 from pytest_memreq.plugin.isolation import is_to_isolate, run_isolated
 from pytest_memreq.plugin.meters import Meter, Meters
@@ -47,6 +48,7 @@ class Session:
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Modules are there, and no fixture is: what is alive stays so until the end."""
         has_checks = any(CHECK in item.stash for item in session.items)
+        self.owning.begin(has_checks=has_checks)
         if session.config.option.collectonly or not has_checks:
             return (yield)
         self.meters.load()

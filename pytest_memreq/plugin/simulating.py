@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from pytest_memreq.holdings import LiveBlock
 from pytest_memreq.plugin.meters import SourceOf, Span, allocator_settings, environment_of
 from pytest_memreq.results import Environment, Mode
 from pytest_memreq.simulate.cards import find_card
@@ -35,6 +36,10 @@ class SimulatedMeter:
         self.start = self._device.start
         self.finding = self._device.finding
         self.capped = self._device.capped
+        self.paused = self._device.paused
+
+    def watch(self, _: Iterable[LiveBlock]) -> None:
+        """No block ever has another's number."""
 
     def environment(self) -> Environment:
         """The card that is pretended, and the torch whose kernels and allocator are."""

@@ -8,14 +8,18 @@ AT_FORALL_FP32, AT_FORALL_FP32_SET_OPT_DTYPE and AT_FORALL_PROMOTE there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.library import Library
 
+from pytest_memreq.replacing import replaced
 from pytest_memreq.simulate.storages import is_meta, tensors_in
+
+_KEY = torch._C.DispatchKey.AutocastCUDA
 
 LOWER_PRECISION = """
     _convolution conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d.input
@@ -168,3 +172,23 @@ def _to_widest(overload: Any, casts: WeightCasts) -> Cast:
             return overload(*args, **kwargs)
 
     return kernel
+
+
+@contextmanager
+def on_meta(casts: WeightCasts) -> Iterator[None]:
+    """Within it, CUDA's autocast sees meta tensors, and clearing its cache clears `casts` too."""
+    # The key is in the set of every call of this thread; autocast excludes it when it is off.
+    before = torch._C._dispatch_tls_is_dispatch_key_included(_KEY)
+    clear = torch.clear_autocast_cache
+
+    def clear_both() -> None:
+        casts.clear()
+        clear()
+
+    torch._C._dispatch_tls_set_dispatch_key_included(_KEY, True)
+    try:
+        with replaced([(torch, "clear_autocast_cache", clear_both)]):
+            yield
+    finally:
+        casts.clear()
+        torch._C._dispatch_tls_set_dispatch_key_included(_KEY, before)

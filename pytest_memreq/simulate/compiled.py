@@ -10,7 +10,7 @@ import torch
 from torch._dynamo import eval_frame
 from torch.nn import Module
 
-from pytest_memreq.simulate.replace import replaced
+from pytest_memreq.replacing import replaced
 
 COMPILED = (
     "what torch.compile made is simulated as it was written; fused kernels keep and need less or "

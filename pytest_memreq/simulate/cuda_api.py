@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from pytest_memreq.errors import SimulationError
+from pytest_memreq.replacing import Replacement
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.ledger import Ledger
-from pytest_memreq.simulate.replace import Replacement
 from pytest_memreq.simulate.streams import Streams, stream_answers
 from pytest_memreq.simulate.workspaces import Workspaces
 

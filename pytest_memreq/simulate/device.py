@@ -19,6 +19,7 @@ from torch.library import Library
 from pytest_memreq import garbage
 from pytest_memreq.errors import SimulationError
 from pytest_memreq.holdings import Held, LiveBlock, nothing_held, total_bytes
+from pytest_memreq.replacing import replaced
 from pytest_memreq.requirement import Peak
 from pytest_memreq.simulate import Simulation, autocast, composites, cuda_api, tensor_api
 from pytest_memreq.simulate.accumulation import owners_of_a_lone_gradient
@@ -28,9 +29,8 @@ from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.compiled import run_as_written
 from pytest_memreq.simulate.handlers import HANDLERS
 from pytest_memreq.simulate.ledger import Ledger
-from pytest_memreq.simulate.reading import as_live, counted_peak, read
+from pytest_memreq.simulate.reading import Gap, as_live, counted_peak, read, reserved_by
 from pytest_memreq.simulate.recorder import Recorder
-from pytest_memreq.simulate.replace import replaced
 from pytest_memreq.simulate.storages import Storages
 from pytest_memreq.simulate.streams import DEVICE, Streams
 from pytest_memreq.simulate.summary import (
@@ -48,7 +48,6 @@ from pytest_memreq.simulate.workspaces import Workspaces
 ROCM = "kernels of ROCm are simulated as if they were CUDA's; this card was compared with nothing"
 
 NO_CONTEXT = "the size of the context is not simulated"
-_AUTOCAST_KEY = torch._C.DispatchKey.AutocastCUDA
 
 # What is changed while a device is active belongs to the process, so this does too: the devices
 # that are active, innermost last, and the thread they are active in.
@@ -93,6 +92,7 @@ class PretendedDevice:
         )
         self._tracer = Tracer(recorder, self._composites, HANDLERS, self._notes)
         self._start_event = 0
+        self._gaps: list[Gap] = []
         self._held_bytes = 0
         self._held: Callable[[], Held] = nothing_held
 
@@ -158,9 +158,22 @@ class PretendedDevice:
 
     @contextmanager
     def capped(self, limit_bytes: int | None) -> Iterator[bool]:
-        """Within it the allocator holds no more; None is no limit of its own."""
+        """Within it the allocator holds no more besides what others left; None is no limit."""
+        if limit_bytes is not None:
+            limit_bytes += reserved_by(self._ledger, _keys(self._held()))
         with self._ledger.allocator.limited(limit_bytes):
             yield True
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens within it is in no peak, but for what it leaves."""
+        first, possible_bytes = self.event, self._ledger.possible_peak_bytes
+        try:
+            yield
+        finally:
+            self._gaps.append((first, self.event))
+            self._ledger.forget_possible()
+            self._ledger.note_possible(possible_bytes - self._ledger.live_bytes)
 
     def start(self, held: Callable[[], Held] = nothing_held) -> None:
         """Before a test's call, once it is tidy: the peak starts from what is live now.
@@ -172,6 +185,7 @@ class PretendedDevice:
         self._ledger.reset_peak()
         self._ledger.forget_possible()
         self._start_event = self.event
+        self._gaps = []
 
     @property
     def event(self) -> int:
@@ -193,19 +207,19 @@ class PretendedDevice:
 
     def peak_since(self, event: int) -> Peak:
         """The peaks from an event until now, without what others hold."""
-        return counted_peak(self._ledger, event, _keys(self._held()))
+        return counted_peak(self._ledger, event, _keys(self._held()), self._gaps)
 
     def finding(self) -> Simulation:
         """What happened since `start`."""
         self._attribution.mark_all()
         held = self._held()
-        found = read(self._ledger, self._start_event, _keys(held))
+        found = read(self._ledger, self._start_event, _keys(held), self._gaps)
         possible = self._ledger.possible_peak_bytes - total_bytes(held.others_blocks)
         peak_bytes = found.peak.allocated_bytes or 0
         return Simulation(
             card=self.card,
             peak=found.peak,
-            absolute_peak=counted_peak(self._ledger, self._start_event),
+            absolute_peak=counted_peak(self._ledger, self._start_event, gaps=self._gaps),
             did_allocate=any(event >= 0 for event in self._ledger.events),
             breakdown=break_down(found.live),
             sites=sites_of(found.live),
@@ -244,7 +258,7 @@ class PretendedDevice:
             stack.enter_context(replaced(answers))
             stack.enter_context(replaced(tensor_api.replacements(self._tracer)))
             stack.enter_context(self._kernels())
-            stack.enter_context(_cuda_autocast_on_meta(self._casts))
+            stack.enter_context(autocast.on_meta(self._casts))
             stack.enter_context(_moves_as_between_cards())
             stack.enter_context(run_as_written(self._notes))
             stack.enter_context(self._attribution.following())
@@ -266,25 +280,6 @@ class PretendedDevice:
 
 def _keys(held: Held) -> frozenset[Hashable]:
     return frozenset(block.key for block in held.others_blocks)
-
-
-@contextmanager
-def _cuda_autocast_on_meta(casts: autocast.WeightCasts) -> Iterator[None]:
-    # The key is in the set of every call of this thread; autocast excludes it when it is off.
-    before = torch._C._dispatch_tls_is_dispatch_key_included(_AUTOCAST_KEY)
-    clear = torch.clear_autocast_cache
-
-    def clear_both() -> None:
-        casts.clear()
-        clear()
-
-    torch._C._dispatch_tls_set_dispatch_key_included(_AUTOCAST_KEY, True)
-    try:
-        with replaced([(torch, "clear_autocast_cache", clear_both)]):
-            yield
-    finally:
-        casts.clear()
-        torch._C._dispatch_tls_set_dispatch_key_included(_AUTOCAST_KEY, before)
 
 
 @contextmanager

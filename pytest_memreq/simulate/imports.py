@@ -57,8 +57,8 @@ def _has_device() -> bool:
 def _answering(card: Card, asked: Asked) -> Iterator[None]:
     import torch
 
+    from pytest_memreq.replacing import replaced
     from pytest_memreq.simulate.cuda_api import card_answers
-    from pytest_memreq.simulate.replace import replaced
 
     def noting(answer: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*args: Any, **kwargs: Any) -> Any:

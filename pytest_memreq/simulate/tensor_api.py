@@ -16,8 +16,8 @@ from torch.nn import Parameter
 from torch.utils._device import DeviceContext, _device_constructors
 from torch.utils._pytree import tree_map_only
 
+from pytest_memreq.replacing import Replacement
 from pytest_memreq.simulate import looks
-from pytest_memreq.simulate.replace import Replacement
 from pytest_memreq.simulate.storages import is_meta
 from pytest_memreq.simulate.streams import DEVICE
 

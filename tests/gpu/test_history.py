@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pytest_memreq.measure import history
+from pytest_memreq.measure.backends.generations import BlockKey
 from pytest_memreq.measure.history import recording
 
 WIDTH, HIDDEN, BATCH = 256, 1024, 512
@@ -108,7 +109,7 @@ def test_sites_name_lines_modules_and_shapes():
 
 def test_what_others_left_is_not_in_it():
     others = torch.ones(1 << 20, device="cuda")
-    left = {(0, others.data_ptr())}
+    left = {BlockKey(0, others.data_ptr())}
     alone = explained(lambda: torch.ones(1 << 18, device="cuda"), left)
     assert alone.breakdown.total_bytes == 1 << 20
     both = explained(lambda: torch.ones(1 << 18, device="cuda"))

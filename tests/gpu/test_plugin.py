@@ -177,3 +177,87 @@ def test_trouble(suite):
     assert over["sites"][0]["bytes"] > 0
     assert any("from a second run" in note for note in over["notes"])
     assert (suite.path / "memreq-report" / over["snapshot"]).stat().st_size > 0
+
+
+SPOILED = """
+    import pytest
+    import torch
+
+    KEPT = []
+    MIB = 1 << 20
+
+    pytestmark = pytest.mark.max_gpu_memory("20 MiB")
+
+    def empty(size):
+        return torch.empty(size, dtype=torch.uint8, device="cuda")
+
+    @pytest.mark.parametrize("reset", [
+        torch.cuda.reset_peak_memory_stats,
+        torch.cuda.reset_accumulated_memory_stats,
+        torch.cuda.reset_max_memory_allocated,
+        torch.accelerator.reset_peak_memory_stats,
+        torch.accelerator.reset_accumulated_memory_stats,
+    ])
+    def test_resets(reset):
+        empty(50 * MIB)
+        reset()
+        empty(MIB)
+
+    def test_leaves_something():
+        KEPT.append(empty(4 * MIB))
+
+    def test_takes_its_place():
+        KEPT.clear()
+        mine = empty(4 * MIB)
+        KEPT.append(mine)
+
+    def test_finds_that_ones():
+        empty(1 * MIB)
+"""
+
+
+def test_what_would_spoil_the_figures(suite):
+    suite.makepyfile(test_spoiled=SPOILED)
+    suite.runpytest_subprocess("--memreq-report", "test_spoiled.py").assert_outcomes(
+        passed=3, failed=5
+    )
+    tests = results_of(suite)
+    resets = [test for name, test in tests.items() if name.startswith("test_resets")]
+    assert [test["peak"]["allocated_bytes"] for test in resets] == [50 << 20] * 5
+    assert [test["verdict"] for test in resets] == ["over"] * 5
+    place = tests["test_takes_its_place"]
+    # Twice: what the other left was there until it went away.
+    assert place["peak"]["allocated_bytes"] == 4 << 20
+    assert place["leaked_bytes"] == 4 << 20
+    assert "went away meanwhile" in " ".join(place["notes"])
+    (holder,) = tests["test_finds_that_ones"]["held_by"]
+    assert holder == {"who": "test_spoiled.py::test_takes_its_place", "bytes": 4 << 20}
+    assert tests["test_finds_that_ones"]["peak"]["allocated_bytes"] == 1 << 20
+
+
+ASYNC = """
+    import pytest
+    import torch
+
+    @pytest.fixture(scope="session")
+    def weights():
+        return torch.empty(3 << 20, dtype=torch.uint8, device="cuda")
+
+    @pytest.mark.max_gpu_memory("20 MiB")
+    def test_step(weights):
+        torch.empty(5 << 20, dtype=torch.uint8, device="cuda")
+
+    @pytest.mark.max_gpu_memory(1)
+    def test_over(weights):
+        torch.empty(5 << 20, dtype=torch.uint8, device="cuda")
+"""
+
+
+def test_an_allocator_that_counts_nothing_is_not_measured(suite, monkeypatch):
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "backend:cudaMallocAsync")
+    suite.makepyfile(test_async=ASYNC)
+    result = suite.runpytest_subprocess("--memreq-report", "test_async.py")
+    result.assert_outcomes(failed=2)
+    tests = results_of(suite)
+    assert {test["verdict"] for test in tests.values()} == {"unchecked"}
+    assert "the allocator is cudaMallocAsync" in tests["test_step"]["reason"]

@@ -75,6 +75,27 @@ class Contract:
             assert {live.device for live in blocks} == {card.backend.index}
         card.free(block)
 
+    def test_a_block_that_was_watched_is_told_from_the_next_one_there(self, card):
+        before = card.backend.live_blocks()
+        block = card.allocate(SIZE_BYTES)
+        if before is not None:
+            (live,) = set(card.backend.live_blocks()) - set(before)
+            card.backend.watch([live.key])
+            assert live in card.backend.live_blocks()
+            card.free(block)
+            block = card.allocate(SIZE_BYTES)
+            assert live not in card.backend.live_blocks()
+            assert sum(b.block_bytes for b in card.backend.live_blocks()) == (
+                card.backend.allocated_bytes()
+            )
+        card.free(block)
+
+    def test_a_reset_of_ours_is_not_anybody_elses(self, card):
+        told = []
+        with card.backend.resets_noticed(lambda: told.append(1)):
+            card.backend.reset_peaks()
+        assert told == []
+
     def test_a_cap_can_be_lifted(self, card):
         assert card.backend.cap(None) is True
 

@@ -81,9 +81,9 @@ class TestReplay:
     def test_what_others_left_does_not_count_but_what_came_after_it_does(self):
         start = [in_use(1, 8 * KIB)]
         blocks = lives(start, [alloc(2, KIB), free(1), alloc(1, 512)], [], 3)
-        counted = without(blocks, {(0, 1)}, 0, 0)
+        counted = without(blocks, {1}, 0)
         assert [live_bytes(counted, moment) for moment in range(4)] == [0, KIB, KIB, KIB + 512]
-        assert without(blocks, {(1, 1)}, 0, 0) == blocks
+        assert without(blocks, {2}, 0) == blocks
 
     def test_a_snapshot_gives_the_blocks_in_use_of_one_device(self):
         blocks = [
@@ -133,7 +133,8 @@ def naive_sums(start, events, left):
 def test_the_peak_is_that_of_a_naive_recount(history, began):
     start, events, left = history
     start = [in_use(b.address, b.block_bytes, born=began) for b in start]
-    blocks = without(lives(start, events, [], began + len(events)), left, 0, began)
+    addresses = {address for _, address in left}
+    blocks = without(lives(start, events, [], began + len(events)), addresses, began)
     sums = naive_sums(start, events, left)
     assert [live_bytes(blocks, began + n) for n in range(len(sums))] == sums
     assert peak_of(blocks, began) == began + sums.index(max(sums))

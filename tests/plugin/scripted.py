@@ -5,6 +5,7 @@ bytes through the `card` fixture.
 """
 
 import itertools
+from contextlib import contextmanager
 
 import pytest
 
@@ -27,7 +28,7 @@ class ScriptedBackend(Backend):
         self.limit = self.capacity_bytes()
         self.workspace = None
         self.last_refusal = None
-        self.error = None
+        self.error = self.about_to_reset = None
 
     @property
     def live(self):
@@ -81,6 +82,18 @@ class ScriptedBackend(Backend):
     def reset_peaks(self):
         self.most = self.live
         self.last_refusal = None
+
+    @contextmanager
+    def resets_noticed(self, about_to_reset):
+        self.about_to_reset = about_to_reset
+        yield
+        self.about_to_reset = None
+
+    def reset_by_user(self):
+        """As a test that calls torch.cuda.reset_peak_memory_stats."""
+        if self.about_to_reset is not None:
+            self.about_to_reset()
+        self.most = self.live
 
     def peak(self):
         return Peak(requested_bytes=self.most, allocated_bytes=self.most)

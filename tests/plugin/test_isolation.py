@@ -165,3 +165,48 @@ def test_tests_of_other_files_may_follow_it(scripted):
         """,
     )
     scripted.runpytest("--memreq-report").assert_outcomes(passed=3)
+
+
+SUITE_OF_TWO = """
+import pytest
+
+@pytest.mark.max_gpu_memory(5000, isolate=True)
+def test_gpu(card):
+    card.allocate(10)
+
+def test_gpu_too():
+    pass
+"""
+OTHER = """
+from pathlib import Path
+
+with Path("imported").open("a") as file:
+    file.write("once ")
+
+def test_gpu_not():
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("ini", "options", "expected"),
+    [
+        ("", ("-k", "gpu", "gpu"), [1, 1]),
+        ("addopts = gpu", (), [1, 1]),
+        ("testpaths = gpu", (), [1, 1]),
+        ("", ("-k", "gpu and not too", "gpu/test_suite.py::test_gpu"), [1, 0]),
+        ("", ("--pyargs", "gpu"), [1, 1]),
+        ("", ("-p", "rest"), [1, 1]),
+    ],
+)
+def test_it_is_the_one_test_however_the_run_was_asked_for(scripted, ini, options, expected):
+    scripted.mkpydir("gpu").joinpath("test_suite.py").write_text(SUITE_OF_TWO)
+    scripted.makefile(".ini", pytest=f"[pytest]\npythonpath = .\n{ini}")
+    (scripted.path / "gpu" / "test_0.py").write_text(OTHER)
+    scripted.makepyfile(rest="def pytest_collection_modifyitems(items): items[:] = items[1:]")
+    scripted.runpytest_subprocess("--memreq-report", "--junitxml=junit.xml", *options)
+    assert peaks_of(scripted) == {"test_gpu": 10}
+    junit = (scripted.path / "junit.xml").read_text()
+    assert [junit.count(f'name="{name}"') for name in ("test_gpu", "test_gpu_too")] == expected
+    imported = scripted.path / "imported"
+    assert not imported.exists() or imported.read_text() == "once "

@@ -188,3 +188,21 @@ def test_a_badly_written_marker_ends_the_run(scripted, arguments, words):
     )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: *::test_step: max_gpu_leak: {words}*"])
+
+
+def test_what_others_left_and_goes_away_makes_up_for_no_leak(scripted):
+    run(
+        scripted,
+        """
+LEFT = []
+
+def test_leaves_something():
+    LEFT.extend(BACKEND.allocate(100) for _ in range(4))
+
+@pytest.mark.max_gpu_leak(0)
+def test_leaks():
+    BACKEND.blocks.pop(LEFT.pop())
+    BACKEND.allocate(10)
+""",
+    ).assert_outcomes(passed=1, failed=1)
+    assert "+10, +10, +10" in results_of(scripted)["test_leaks"]["reason"]

@@ -295,3 +295,93 @@ def test_next(tried, card):
     assert tried[1][0]
 """,
     ).assert_outcomes(failed=1, passed=1)
+
+
+UNITTEST = """
+import unittest
+
+class TestSteps(unittest.TestCase):
+    @pytest.mark.max_gpu_memory(100)
+    def test_over_and_failed(self):
+        BACKEND.allocate(500)
+        self.fail("of its own")
+
+    @pytest.mark.max_gpu_memory(100)
+    def test_over_and_skipped(self):
+        BACKEND.allocate(500)
+        self.skipTest("no data")
+
+    @pytest.mark.max_gpu_memory(100)
+    def test_over(self):
+        BACKEND.allocate(500)
+
+    @pytest.mark.max_gpu_memory(100)
+    def test_out_of_memory(self):
+        BACKEND.free(5000)
+        BACKEND.allocate(50_000)
+
+    @pytest.mark.max_gpu_memory(1000)
+    @unittest.expectedFailure
+    def test_expected_to_fail(self):
+        BACKEND.allocate(1)
+        self.fail("as expected")
+
+    @pytest.mark.max_gpu_memory(1000)
+    def test_with_subtests(self):
+        for size in (1, 2):
+            with self.subTest(size=size):
+                BACKEND.allocate(size)
+
+    @pytest.mark.max_gpu_leak(0)
+    def test_leaks_and_fails(self):
+        BACKEND.allocate(7)
+        self.assertEqual(1, 2)
+
+    @pytest.mark.max_gpu_leak(0)
+    def test_leaks_and_fails_later(self):
+        self.__class__.runs = getattr(self, "runs", 0) + 1
+        BACKEND.allocate(7)
+        self.assertLess(self.runs, 3)
+"""
+
+
+def test_what_a_unittest_raises_is_seen(scripted):
+    result = run(scripted, UNITTEST, "-rs")
+    tests = results_of(scripted)
+    seen = {name.removeprefix("test_"): (t["verdict"], t["outcome"]) for name, t in tests.items()}
+    assert seen == {
+        "over_and_failed": ("error", "failed"),
+        "over_and_skipped": ("unchecked", "skipped"),
+        "over": ("over", "failed"),
+        "out_of_memory": ("over", "failed"),
+        "expected_to_fail": ("error", "xfailed"),
+        "with_subtests": ("within", "passed"),
+        "leaks_and_fails": ("error", "failed"),
+        "leaks_and_fails_later": ("error", "failed"),
+    }
+    assert "asked for 48.83 KiB (50,000 bytes)" in tests["test_out_of_memory"]["reason"]
+    assert tests["test_leaks_and_fails"]["leaked_bytes"] == 7
+    assert tests["test_leaks_and_fails_later"]["leaked_bytes"] == 21
+    result.stdout.fnmatch_lines(["E       AssertionError: of its own", "SKIPPED*: no data"])
+    result.stdout.no_fnmatch_line("*plugin/*.py:*")
+
+
+def test_a_test_that_resets_the_peak_itself_hides_nothing(scripted):
+    run(
+        scripted,
+        """
+@pytest.mark.max_gpu_memory(1000)
+def test_step(card, memreq):
+    card.allocate(4000)
+    card.free(4000)
+    card.reset_by_user()
+    assert card.peak().allocated_bytes == 0
+    with memreq.measure("forward") as forward:
+        card.allocate(30)
+        card.free(30)
+        card.reset_by_user()
+    assert forward.peak.allocated_bytes == 30
+""",
+    ).assert_outcomes(failed=1)
+    assert results_of(scripted)["test_step"]["peak"]["allocated_bytes"] == 4000
+    assert results_of(scripted)["test_step"]["verdict"] == "over"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Hashable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -121,6 +121,13 @@ class Backend(ABC):
 
     def rest(self) -> None:  # noqa: B027 - for devices that count by themselves
         """No peak will be asked for until the next reset."""
+
+    def resets_noticed(self, about_to_reset: Callable[[], object]) -> AbstractContextManager[None]:  # noqa: ARG002 - for devices whose peaks nobody else can reset
+        """Within it `about_to_reset` is called before anybody else resets the peaks."""
+        return nullcontext()
+
+    def watch(self, keys: Collection[Hashable]) -> None:  # noqa: B027 - keys may be unique by themselves
+        """See to it that what comes to lie where one of these blocks was has another key."""
 
     def reserved_bytes(self) -> int | None:
         """What the allocator holds of the device now."""

@@ -6,17 +6,21 @@ for every allocator; what an allocator does not count stays 0 in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from pytest_memreq.errors import DeviceLostError, MemreqError
 from pytest_memreq.measure.backends import Backend
+from pytest_memreq.measure.backends.resets import Resets
 from pytest_memreq.requirement import Peak
 
 ELSEWHERE = ("cpu", "cuda", "mps")  # measured by other backends, or no accelerator
 # The first that counts. XPU's allocator adds up bytes but not allocations: they grow together.
+RESETS_OF_PEAKS = ("_accelerator_resetPeakStats", "_xpu_resetPeakMemoryStats")
+RESETS_OF_COUNTS = ("_accelerator_resetAccumulatedStats", "_xpu_resetAccumulatedMemoryStats")
 COUNTS = ("allocation.all.allocated", "allocated.all.allocated", "allocated_bytes.all.allocated")
 
 
@@ -47,6 +51,8 @@ class AcceleratorBackend(Backend):
         self._device = device
         self._name = name
         self._api = api
+        self._resets = Resets(self.index, RESETS_OF_PEAKS, RESETS_OF_COUNTS)
+        self._forgotten_count = 0
 
     def require_peaks(self) -> None:
         """Raise MemreqError if no peak is kept; to be asked while something is allocated.
@@ -89,7 +95,14 @@ class AcceleratorBackend(Backend):
 
     def reset_peaks(self) -> None:
         """Of every statistic the allocator keeps."""
-        self._api.reset_peak_memory_stats(self.index)
+        with self._resets.ours():
+            self._api.reset_peak_memory_stats(self.index)
+
+    @contextmanager
+    def resets_noticed(self, about_to_reset: Callable[[], object]) -> Iterator[None]:
+        """By the functions of `torch._C` that torch's own end in."""
+        with self._resets.noticed(about_to_reset, self._keep_count):
+            yield
 
     def peak(self) -> Peak:
         """allocated; requested and reserved where the allocator counts them."""
@@ -113,6 +126,12 @@ class AcceleratorBackend(Backend):
 
         0 before the allocator was first used.
         """
+        return self._forgotten_count + self._count()
+
+    def _keep_count(self) -> None:
+        self._forgotten_count += self._count()
+
+    def _count(self) -> int:
         stats = self._stats()
         return next((int(stats[name]) for name in COUNTS if stats.get(name)), 0)
 

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Collection, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from pytest_memreq.errors import DeviceLostError
+from pytest_memreq.errors import DeviceLostError, MemreqError
 from pytest_memreq.holdings import LiveBlock
 from pytest_memreq.measure.backends import Aside, Backend, Outside, Recording
+from pytest_memreq.measure.backends.generations import BlockKey, Generations
+from pytest_memreq.measure.backends.resets import Resets
 from pytest_memreq.measure.backends.segments import Fillers
 from pytest_memreq.measure.driver import device_used_bytes, process_bytes
 from pytest_memreq.requirement import Peak, Refusal
 
 MIB = 2**20
+NATIVE = "native"
+RESETS_OF_PEAKS = ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats")
+RESETS_OF_COUNTS = ("_cuda_resetAccumulatedMemoryStats", "_accelerator_resetAccumulatedStats")
 
 
 def find_cuda() -> tuple[CudaBackend, ...]:
-    """Every CUDA device that the process sees, the current one first; none without a card."""
+    """Every CUDA device that the process sees, the current one first; none without a card.
+
+    Raises MemreqError where torch was told to use another allocator than its own, which alone
+    counts allocations and lists its blocks.
+    """
     count = torch.cuda.device_count()
     if count == 0:
         return ()
+    allocator = torch.cuda.get_allocator_backend()
+    if allocator != NATIVE:
+        raise MemreqError(
+            f"the allocator is {allocator}, which does not count what it gives out; "
+            "measure with backend:native in PYTORCH_ALLOC_CONF"
+        )
     current = torch.cuda.current_device()
     return tuple(map(CudaBackend, sorted(range(count), key=lambda index: index != current)))
 
@@ -35,7 +50,10 @@ class CudaBackend(Backend):
         self.index = index
         self._refusal: Refusal | None = None
         self._is_watching = False
-        self._fillers = Fillers(index)
+        self._generations = Generations()
+        self._fillers = Fillers(index, self._generations)
+        self._resets = Resets(index, RESETS_OF_PEAKS, RESETS_OF_COUNTS)
+        self._forgotten_count = 0
 
     def device(self) -> torch.device:
         """By its index."""
@@ -64,8 +82,15 @@ class CudaBackend(Backend):
 
     def reset_peaks(self) -> None:
         """Of every statistic the allocator keeps."""
-        torch.cuda.reset_peak_memory_stats(self.index)
+        with self._resets.ours():
+            torch.cuda.reset_peak_memory_stats(self.index)
         self._refusal = None
+
+    @contextmanager
+    def resets_noticed(self, about_to_reset: Callable[[], object]) -> Iterator[None]:
+        """By the functions of `torch._C` that torch's own end in."""
+        with self._resets.noticed(about_to_reset, self._keep_count):
+            yield
 
     def peak(self) -> Peak:
         """requested, allocated and reserved."""
@@ -85,7 +110,7 @@ class CudaBackend(Backend):
 
     def allocation_count(self) -> int:
         """`allocation.all.allocated`; 0 before the allocator was first used."""
-        return self._stat("allocation", "allocated")
+        return self._forgotten_count + self._stat("allocation", "allocated")
 
     def warm_up(self) -> None:
         """A product with a bias and its gradient: cuBLAS, cuBLASLt and autograd's thread; cuDNN.
@@ -104,6 +129,10 @@ class CudaBackend(Backend):
         segments = torch.cuda.memory_snapshot()
         mine = (segment for segment in segments if segment["device"] == self.index)
         return tuple(block for _, block in self._fillers.blocks_in(mine))
+
+    def watch(self, keys: Collection[Hashable]) -> None:
+        """By what torch tells its sanitizer."""
+        self._generations.watch(key.address for key in keys if isinstance(key, BlockKey))
 
     def set_aside(self, keys: Collection[Hashable]) -> Aside:
         """By filling what is free in their segments."""
@@ -137,6 +166,9 @@ class CudaBackend(Backend):
         from pytest_memreq.measure.history import recording
 
         return recording(self.index)
+
+    def _keep_count(self) -> None:
+        self._forgotten_count += self._stat("allocation", "allocated")
 
     def _watch_refusals(self) -> None:
         if not self._is_watching:  # an observer cannot be taken away again

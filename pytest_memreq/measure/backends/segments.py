@@ -15,6 +15,7 @@ import torch
 
 from pytest_memreq.holdings import LiveBlock
 from pytest_memreq.measure.backends import Aside, Segment
+from pytest_memreq.measure.backends.generations import BlockKey, Generations
 
 IN_USE = "active_allocated"
 MIB = 2**20
@@ -26,9 +27,10 @@ Raw = dict[str, Any]  # a segment as torch.cuda.memory_snapshot has it
 class Fillers:
     """Blocks of one device that keep others from using what is free beside what is set aside."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, generations: Generations) -> None:
         self._index = index
         self._addresses: list[int] = []
+        self._generations = generations
 
     def blocks_in(self, segments: Iterable[Raw]) -> Iterator[tuple[Raw, LiveBlock]]:
         """Blocks in use with their segments, but for the fillers."""
@@ -36,7 +38,7 @@ class Fillers:
         for segment in segments:
             for block in segment["blocks"]:
                 if block["state"] == IN_USE and block["address"] not in ours:
-                    yield segment, _live(self._index, block)
+                    yield segment, self._live(block)
 
     def release(self) -> None:
         """Give them back."""
@@ -87,15 +89,21 @@ class Fillers:
         for segment in _segments(self._index):
             for block in segment["blocks"]:
                 if block["address"] in ours:
-                    yield _live(self._index, block)
+                    yield self._live(block)
+
+    def _live(self, block: Raw) -> LiveBlock:
+        address = block["address"]
+        return LiveBlock(
+            key=BlockKey(self._index, address, self._generations.of(address)),
+            block_bytes=block["size"],
+            requested_bytes=block["requested_size"],
+            device=self._index,
+        )
 
     def _described(self, chosen: Iterable[Raw]) -> Iterator[Segment]:
         for segment in chosen:
-            start, size_bytes = segment["address"], segment["total_size"]
-            inner = [block.key for _, block in self.blocks_in([segment])]
-            fillers = [a for a in self._addresses if start <= a < start + size_bytes]
-            keys = frozenset([*inner, *((self._index, address) for address in fillers)])
-            yield Segment(bytes=size_bytes, keys=keys)
+            keys = frozenset(block.key for _, block in self.blocks_in([segment]))
+            yield Segment(bytes=segment["total_size"], keys=keys)
 
 
 def _segments(index: int) -> list[Raw]:
@@ -119,12 +127,3 @@ def _free_sizes(segments: Iterable[Raw], spans: dict[int, int]) -> Iterator[int]
 
 def _is_within(address: int, spans: dict[int, int]) -> bool:
     return any(start <= address < start + size for start, size in spans.items())
-
-
-def _live(index: int, block: Raw) -> LiveBlock:
-    return LiveBlock(
-        key=(index, block["address"]),
-        block_bytes=block["size"],
-        requested_bytes=block["requested_size"],
-        device=index,
-    )

@@ -1,0 +1,39 @@
+"""What a verdict does to its test."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_memreq.errors import MemoryBudgetExceeded
+from pytest_memreq.gate.verdict import failure_message
+from pytest_memreq.plugin.config import Settings
+from pytest_memreq.plugin.course import Course
+
+BYSTANDER = (
+    "memreq: needs a CUDA device, which is only pretended here "
+    "(run with --memreq=off, or keep it in a module without budgets)"
+)
+
+
+def enforce(
+    nodeid: str, course: Course, settings: Settings, raised: BaseException | None = None
+) -> None:
+    """Fail or skip the test whose verdict asks for it; return where it may go on as it went."""
+    __tracebackhide__ = True
+    if course.is_rehearsal:
+        return
+    if course.check.is_bystander and course.finding is not None and course.finding.did_allocate:
+        pytest.skip(BYSTANDER)
+    verdict = course.verdict
+    if verdict is None:
+        return
+    if verdict.word == "over":
+        sites = course.finding.sites if course.finding is not None else ()
+        survivors = course.leak.survivors if course.leak is not None else ()
+        message = failure_message(nodeid, verdict.reason, sites, survivors)
+        raise MemoryBudgetExceeded(message) from raised
+    if verdict.word == "unchecked" and not verdict.reason.startswith("skipped"):
+        message = f"memreq: unchecked: {verdict.reason}"
+        if settings.unchecked == "skip":
+            pytest.skip(message)
+        pytest.fail(message, pytrace=False)
