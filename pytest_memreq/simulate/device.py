@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -28,7 +28,7 @@ from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.compiled import run_as_written
 from pytest_memreq.simulate.handlers import HANDLERS
 from pytest_memreq.simulate.ledger import Ledger
-from pytest_memreq.simulate.reading import as_live, counted_peak, read
+from pytest_memreq.simulate.reading import as_live, counted_peak, keys_of, read
 from pytest_memreq.simulate.recorder import Recorder
 from pytest_memreq.simulate.replace import replaced
 from pytest_memreq.simulate.storages import Storages
@@ -43,10 +43,10 @@ from pytest_memreq.simulate.summary import (
 )
 from pytest_memreq.simulate.tracer import Tracer
 from pytest_memreq.simulate.versions import torch_version
+from pytest_memreq.simulate.work import work_of
 from pytest_memreq.simulate.workspaces import Workspaces
 
 ROCM = "kernels of ROCm are simulated as if they were CUDA's; this card was compared with nothing"
-
 NO_CONTEXT = "the size of the context is not simulated"
 _AUTOCAST_KEY = torch._C.DispatchKey.AutocastCUDA
 
@@ -169,6 +169,8 @@ class PretendedDevice:
         """
         self._held = held
         self._ledger.refusal = None
+        self._ledger.zeroed_bytes = 0
+        self._attribution.begin()
         self._ledger.reset_peak()
         self._ledger.forget_possible()
         self._start_event = self.event
@@ -193,15 +195,16 @@ class PretendedDevice:
 
     def peak_since(self, event: int) -> Peak:
         """The peaks from an event until now, without what others hold."""
-        return counted_peak(self._ledger, event, _keys(self._held()))
+        return counted_peak(self._ledger, event, keys_of(self._held()))
 
     def finding(self) -> Simulation:
         """What happened since `start`."""
         self._attribution.mark_all()
         held = self._held()
-        found = read(self._ledger, self._start_event, _keys(held))
+        found = read(self._ledger, self._start_event, keys_of(held))
         possible = self._ledger.possible_peak_bytes - total_bytes(held.others_blocks)
         peak_bytes = found.peak.allocated_bytes or 0
+        recorded = self._attribution.recorded_operations
         return Simulation(
             card=self.card,
             peak=found.peak,
@@ -216,6 +219,7 @@ class PretendedDevice:
             refusal=self._ledger.refusal,
             unknown=(("device", NO_CONTEXT),),
             pretended=self.pretended,
+            work=work_of(self._ledger, self._start_event, found.live, recorded),
             notes=notes_of(self._notes, possible, peak_bytes),
             timeline=thin_out(found.sizes),
             phases=phases_since(self._ledger.phases, self._start_event, self.event),
@@ -262,10 +266,6 @@ class PretendedDevice:
             yield
         finally:
             library._destroy()
-
-
-def _keys(held: Held) -> frozenset[Hashable]:
-    return frozenset(block.key for block in held.others_blocks)
 
 
 @contextmanager
