@@ -9,13 +9,13 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pytest_memreq"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-VALUES = {"errors", "units", "requirement", "bisection", "holdings", "garbage"}
+VALUES = {"errors", "units", "requirement", "bisection", "holdings", "garbage", "strict_json"}
 FINDERS = {"estimate", "simulate", "measure"}
 MAY_IMPORT = {
     "errors": set(),
     "units": VALUES,
     "requirement": VALUES,
-    **dict.fromkeys(("bisection", "holdings", "garbage"), VALUES),
+    **dict.fromkeys(("bisection", "holdings", "garbage", "strict_json"), VALUES),
     **{finder: VALUES | {finder} for finder in FINDERS},
     "gate": VALUES | {"gate"},
     "results": VALUES | {"gate"},

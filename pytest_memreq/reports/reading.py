@@ -1,0 +1,54 @@
+"""Read what a run wrote: `memreq.json`, by whomever it may have been changed since."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from pytest_memreq.errors import MemreqError
+from pytest_memreq.reports.files import read_whole
+from pytest_memreq.results import FORMAT, Results
+from pytest_memreq.strict_json import build, check_format, parse, shown
+
+MAX_REPORT_BYTES = 256 * 2**20  # ten thousand tests, each with all its sites
+NAME = "memreq.json"
+
+
+def read_results(path: Path) -> Results:
+    """The results in a report's JSON file, or in that of a report's directory.
+
+    Raises MemreqError, in one line that begins with the path, for whatever else it holds. Keys that
+    this version does not know are passed over, and what an older one did not write is not known.
+    """
+    file = path / NAME if path.is_dir() else path
+    return results_of(read_whole(file, MAX_REPORT_BYTES), str(file))
+
+
+def results_of(content: bytes, where: str) -> Results:
+    """The same from a file's content; `where` names it in errors."""
+    raw = parse(content, where)
+    check_format(raw, FORMAT, where)
+    results = build(Results, _as_built(raw), where)
+    counts = Counter(test.nodeid for test in results.tests)
+    twice = [nodeid for nodeid, count in counts.items() if count > 1]
+    if twice:
+        raise MemreqError(f"{where}: has the test {shown(twice[0])} twice")
+    return results
+
+
+def _as_built(raw: dict[str, Any]) -> dict[str, Any]:
+    """The object with all that differs in the file from the values it stands for."""
+    tests = raw.get("tests")
+    return {**raw, "tests": [*map(_test_as_built, tests)]} if isinstance(tests, list) else raw
+
+
+def _test_as_built(raw: object) -> object:
+    """A test with its holders as pairs."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("held_by"), list):
+        return raw
+    return {**raw, "held_by": [*map(_pair, raw["held_by"])]}
+
+
+def _pair(held: object) -> object:
+    return [held.get("who"), held.get("bytes")] if isinstance(held, dict) else held
