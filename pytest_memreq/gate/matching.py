@@ -15,6 +15,10 @@ from dataclasses import dataclass, replace
 
 from pytest_memreq.requirement import Site
 
+# Lists come from files that anybody may have written: what no real one has is not looked into.
+MOST_PARTS = 40
+MOST_SIZES = 25
+MOST_NAMESAKES = 2  # the second already says that there is more than one
 # A library's workspace belongs to it, not to the module that happened to ask for it first.
 OF_NO_MODULE = ("workspaces",)
 _BITS = re.compile(r"[0-9]{1,3}")  # of `float32`, `float8_e4m3fn`, `complex64`
@@ -51,8 +55,15 @@ def least_bytes(group: Site) -> int:
     bits = _BITS.search(group.dtype or "")
     if group.shape is None or (bits is None and group.dtype != "bool"):
         return 0
+    if len(group.shape) > MOST_SIZES:
+        return 0
     item_bytes = 1 if bits is None else int(bits[0]) // 8
     return min(math.prod(group.shape) * item_bytes, group.bytes // max(1, group.count))
+
+
+def parts_of(module: str) -> list[str]:
+    """The parts of a module's name; those deeper than any real one stay together."""
+    return module.split(".", MOST_PARTS)
 
 
 def pair_up(base: Sequence[Site], head: Sequence[Site]) -> list[Pair]:
@@ -79,7 +90,8 @@ def renamed(base: Sequence[Site], head: Sequence[Site], above_bytes: int = -1) -
     only_base, only_head = _only(large_base, head), _only(large_head, base)
     for signature_of in (_exactly, _loosely):
         free_base = {m: sites for m, sites in only_base.items() if m not in names}
-        free_head = {m: sites for m, sites in only_head.items() if m not in names.values()}
+        taken = set(names.values())
+        free_head = {m: sites for m, sites in only_head.items() if m not in taken}
         candidates = _by_signature(free_head, signature_of)
         for signature, old in _by_signature(free_base, signature_of).items():
             names.update(_same_modules(old, candidates.get(signature, [])))
@@ -136,6 +148,8 @@ def _but_for_dtype(site: Site) -> list[Hashable]:
 
 def _but_for_one_size(site: Site) -> list[Hashable]:
     shape = site.shape or ()
+    if len(shape) > MOST_SIZES:
+        return []
     return [
         (site.category, site.module, at, *shape[:at], None, *shape[at + 1 :], site.dtype)
         for at in range(len(shape))
@@ -231,10 +245,12 @@ def _same_modules(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
         for gap in _gaps(name):
             by_gap.setdefault(gap, []).append(name)
     found: dict[str, str] = {}
+    taken: set[str] = set()
     for name in old:
-        close = {other for gap in _gaps(name) for other in by_gap.get(gap, [])}
-        if len(close) == 1 and close.isdisjoint(found.values()):
+        close = {other for gap in _gaps(name) for other in by_gap.get(gap, [])[:MOST_NAMESAKES]}
+        if len(close) == 1 and close.isdisjoint(taken):
             found[name] = close.pop()
+            taken.add(found[name])
     return found
 
 
@@ -244,23 +260,24 @@ def _by_the_same_part(
     """Further modules whose name has a part that other modules were renamed in, in its place."""
     parts: dict[tuple[int, str], str] = {}
     for old, new in names.items():
-        was, now = old.split("."), new.split(".")
+        was, now = parts_of(old), parts_of(new)
         other = [at for at, (a, b) in enumerate(zip(was, now, strict=False)) if a != b]
         if len(was) == len(now) and len(other) == 1:
             parts[other[0], was[other[0]]] = now[other[0]]
     found: dict[str, str] = {}
+    taken = set(names.values())
     for name in only_base:
-        split = name.split(".")
+        split = parts_of(name)
         for at, part in enumerate(split):
             other_name = ".".join([*split[:at], parts.get((at, part), part), *split[at + 1 :]])
-            if other_name in only_head and other_name not in names.values():
+            if other_name in only_head and other_name not in taken:
                 found.setdefault(name, other_name)
     return found
 
 
 def _gaps(name: str) -> list[Hashable]:
     """The name with each part but a number left out in turn."""
-    parts = name.split(".")
+    parts = parts_of(name)
     return [
         (*parts[:at], None, *parts[at + 1 :])
         for at, part in enumerate(parts)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_memreq.gate.change import Change, Kind, Rename
-from pytest_memreq.gate.matching import Pair
+from pytest_memreq.gate.matching import Pair, parts_of
 from pytest_memreq.requirement import Site
 
 
@@ -66,16 +66,16 @@ def renames(names: Mapping[str, str]) -> tuple[Rename, ...]:
 
 def starred(module: str) -> str:
     """A module's name with `*` for its numbers."""
-    return ".".join("*" if part.isdecimal() else part for part in module.split("."))
+    return ".".join("*" if part.isdecimal() else part for part in parts_of(module))
 
 
 def _prefixes(module: str) -> list[str]:
-    parts = module.split(".")
+    parts = parts_of(module)
     return [".".join(parts[: at + 1]) for at in range(len(parts))]
 
 
 def _renamed_part(old: str, new: str) -> tuple[str, str]:
-    was, now = starred(old).split("."), starred(new).split(".")
+    was, now = parts_of(starred(old)), parts_of(starred(new))
     other = [at for at, (a, b) in enumerate(zip(was, now, strict=False)) if a != b]
     if len(was) != len(now) or len(other) != 1:
         return starred(old), starred(new)

@@ -459,3 +459,29 @@ def test_a_batch_that_doubled_in_the_simulator():
     lines = explanation_lines(explained)
     assert explained.elsewhere_bytes == 0
     assert "activations in * (7 modules): (1024, 64) -> (2048, 64) float32" in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"module": ".".join(["layers"] * 50_000)},
+        {"module": ".".join(["7"] * 50_000)},
+        {"shape": (2**62,) * 50_000},
+        {"shape": (-1, 0, 2**62), "count": -5},
+        {"count": 0, "dtype": "float" + "9" * 50_000},
+        {"dtype": "\n::error::", "module": "\x1b[31m", "source": "|", "category": "@x"},
+    ],
+    ids=range(6),
+)
+def test_what_no_simulation_gives_is_told_quickly_too(strange):
+    """Files may hold anything that is of the right type."""
+    odd = [replace(site(MIB), **strange), replace(site(MIB, module="x"), **strange)]
+    for base, head in ((odd, [HEAD]), ([HEAD], odd), (odd, odd[:1])):
+        accounts = [Account(total_bytes=5 * GIB, sites=tuple(each)) for each in (base, head)]
+        assert explanation_lines(explain(*accounts))
+
+
+def test_many_modules_are_matched_quickly():
+    many = [site(MIB, module=f"net.a{n}.x") for n in range(20_000)]
+    other = [site(MIB, module=f"net.b{n}.x") for n in range(20_000)]
+    assert explain(account(*many), account(*other)).elsewhere_bytes == 0
