@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_memreq.requirement import Site
@@ -98,7 +98,10 @@ def signed(size_bytes: int) -> str:
 
 
 def shape_text(site: Site) -> str:
-    """`(8, 1024) float32`, `3 x ` before it for several; what is not known is left out."""
+    """`(8, 1024) float32`, `3 x ` before it for several; what is not known is left out.
+
+    A count of 0 is one that is not known.
+    """
     count = f"{site.count} x " if site.count > 1 else ""
     return f"{count}{_plain_shape(site)}"
 
@@ -116,33 +119,31 @@ def _from_to(change: Change) -> str:
     was, now = (_one_of(site, change.modules) for site in (change.base, change.head))
     if was is None or now is None:
         return shape_text(now or was or Site(bytes=0, category=""))
+    if not (was.count and now.count):
+        was, now = replace(was, count=0), replace(now, count=0)
     if (was.shape, was.dtype) == (now.shape, now.dtype):
-        if was.count != now.count:
-            return f"{was.count} -> {shape_text(now)}"
-        return f"{shape_text(now)}, in blocks of another size"
+        return _more_of(was, now)
     if was.shape == now.shape and was.count == now.count:
-        return f"{shape_text(_plain_dtype(now))} {was.dtype} -> {now.dtype}{_times(was, now)}"
+        plain = shape_text(replace(now, dtype=None))
+        return f"{plain} {was.dtype} -> {now.dtype}{_times(was, now)}"
     if was.dtype == now.dtype:
-        return f"{shape_text(_plain_dtype(was))} -> {shape_text(now)}"
+        return f"{shape_text(replace(was, dtype=None))} -> {shape_text(now)}"
     return f"{shape_text(was)} -> {shape_text(now)}"
+
+
+def _more_of(was: Site, now: Site) -> str:
+    if not now.count:
+        return f"{shape_text(now)}, {format_size(was.bytes)} -> {format_size(now.bytes)}"
+    if was.count != now.count:
+        return f"{was.count} -> {shape_text(now)}"
+    return f"{shape_text(now)}, in blocks of another size"
 
 
 def _one_of(site: Site | None, modules: int) -> Site | None:
     """What one of the modules has, where all have the same number of blocks."""
     if site is None or modules == 1 or site.count % modules:
         return site
-    return Site(
-        bytes=site.bytes // modules,
-        category=site.category,
-        source=site.source,
-        shape=site.shape,
-        dtype=site.dtype,
-        count=site.count // modules,
-    )
-
-
-def _plain_dtype(site: Site) -> Site:
-    return Site(bytes=site.bytes, category=site.category, shape=site.shape, count=site.count)
+    return replace(site, bytes=site.bytes // modules, count=site.count // modules)
 
 
 def _times(was: Site, now: Site) -> str:

@@ -23,6 +23,7 @@ from pytest_memreq.gate.change import (
     signed,
 )
 from pytest_memreq.gate.matching import (
+    OF_NO_MODULE,
     Pair,
     grouped,
     least_bytes,
@@ -43,7 +44,7 @@ class Account:
     """What was live at a peak of `allocated`, as far as it is known, the largest site first.
 
     `are_grouped` says that each site is all of its word, module, shape and dtype, as a baseline
-    has them; else there may be more of it at other lines.
+    has them; else there may be more of it at other lines. A site's count of 0 is not known.
     """
 
     total_bytes: int
@@ -138,14 +139,17 @@ class _Side:
 
     def has_all_of(self, group: Site) -> bool:
         """True where what is listed of a group is all that there is of it."""
-        return self.account.are_grouped or self.would_list(group)
+        return self._is_grouped(group) or self.would_list(group)
 
     def would_list(self, group: Site) -> bool:
         """True where a group that is not listed is surely not there."""
         if self.is_complete or group.category in self.complete_words:
             return True
-        blocks = group.count if self.account.are_grouped else 1
+        blocks = max(1, group.count) if self._is_grouped(group) else 1
         return self.floor_bytes is not None and blocks * least_bytes(group) > self.floor_bytes
+
+    def _is_grouped(self, group: Site) -> bool:
+        return self.account.are_grouped and group.category not in OF_NO_MODULE
 
 
 def _side(account: Account) -> _Side:

@@ -85,7 +85,7 @@ def renamed(base: Sequence[Site], head: Sequence[Site], above_bytes: int = -1) -
     """
     names: dict[str, str] = {}
     large_base, large_head = (
-        [s for s in side if s.count * least_bytes(s) > above_bytes] for side in (base, head)
+        [s for s in side if max(1, s.count) * least_bytes(s) > above_bytes] for side in (base, head)
     )
     only_base, only_head = _only(large_base, head), _only(large_head, base)
     for signature_of in (_exactly, _loosely):
@@ -134,7 +134,7 @@ def _summed(parts: Sequence[Site]) -> Site:
         source=largest.source,
         shape=shape,
         dtype=dtype,
-        count=sum(site.count for site in parts),
+        count=sum(site.count for site in parts) if all(site.count for site in parts) else 0,
     )
 
 
@@ -165,7 +165,7 @@ def _as_many_sizes_of_any_dtype(site: Site) -> list[Hashable]:
 
 
 def _gone_elsewhere(site: Site) -> list[Hashable]:
-    return [(site.category, site.shape, site.dtype, site.count, site.bytes)]
+    return [(site.category, site.shape, site.dtype, site.bytes)]
 
 
 PASSES: tuple[Callable[[Site], list[Hashable]], ...] = (
@@ -219,12 +219,12 @@ Signature = frozenset[tuple[Hashable, int]]
 
 
 def _exactly(sites: Sequence[Site]) -> Signature:
-    kinds = Counter((s.category, s.shape, s.dtype, s.count, s.bytes) for s in sites)
+    kinds = Counter((s.category, s.shape, s.dtype, s.bytes) for s in sites)
     return frozenset(kinds.items())
 
 
 def _loosely(sites: Sequence[Site]) -> Signature:
-    kinds = Counter((s.category, s.shape and (len(s.shape), *s.shape[1:]), s.count) for s in sites)
+    kinds = Counter((s.category, s.shape and (len(s.shape), *s.shape[1:])) for s in sites)
     return frozenset(kinds.items())
 
 

@@ -161,7 +161,7 @@ def _sum(sites: Sequence[Site]) -> Site | None:
         bytes=sum(site.bytes for site in sites),
         module=starred(sites[0].module or "") or None,
         source=_only({site.source for site in sites}),
-        count=sum(site.count for site in sites),
+        count=sum(site.count for site in sites) if all(site.count for site in sites) else 0,
     )
 
 

@@ -212,6 +212,31 @@ def test_what_is_said(base, head, said):
     assert lines_of(account(*base), account(*head)) == said
 
 
+@pytest.mark.parametrize(
+    ("base", "head", "said"),
+    [
+        ([site(MIB, count=2)], [site(2 * MIB, count=4)], "(4, 1024) float32, 1.00 MiB -> 2.00 MiB"),
+        (
+            layers(24),
+            layers(24, shape=(8, 1024), size=2 * MIB),
+            "(4, 1024) -> (8, 1024) bfloat16",
+        ),
+        (
+            [site(MIB, count=2)],
+            [site(2 * MIB, count=2, dtype="float64")],
+            "(4, 1024) float32 -> float64, twice the bytes",
+        ),
+        ([site(MIB, count=2, module="a")], [site(MIB, count=2, module="b")], None),
+    ],
+)
+def test_a_baseline_does_not_say_how_many_there_were(base, head, said):
+    lines = lines_of(account(*kinds_of(base), are_grouped=True), account(*head))
+    if said is None:
+        assert lines == ["+0 B against the baseline", "a is now b"]
+    else:
+        assert f": {said} at model.py:88" in lines[1]
+
+
 def test_the_rest_is_said_in_one_and_the_largest_come_first():
     grown = [site(n * MIB, module=f"m{chr(96 + n)}") for n in (5, 1, 4, 2, 3)]
     lines = lines_of(account(HEAD), account(HEAD, *grown))
@@ -366,11 +391,20 @@ BOUNDS = st.none() | st.integers(0, 12)
 def accounts(draw):
     """An account, and all that was really there."""
     sites, are_grouped = draw(ALL_SITES), draw(st.booleans())
-    truth = [replace(each, source=None) for each in grouped(sites)] if are_grouped else sites
+    truth = kinds_of(sites) if are_grouped else sites
     made = account(*truth, most=draw(BOUNDS), are_grouped=are_grouped)
     if draw(st.booleans()):
         made = replace(made, breakdown=None)
     return made, truth
+
+
+def kinds_of(sites):
+    """As a baseline has them: by category, module, shape and dtype, and not how many."""
+    sums = {}
+    for each in sites:
+        kind = replace(each, bytes=0, source=None, count=0)
+        sums[kind] = sums.get(kind, 0) + each.bytes
+    return [replace(kind, bytes=size) for kind, size in sums.items()]
 
 
 def bytes_by_key(sites):
