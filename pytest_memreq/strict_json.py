@@ -9,7 +9,7 @@ import json
 import re
 import types
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -70,6 +70,18 @@ def build(kind: Callable[..., Value], raw: object, where: str) -> Value:
     """
     value: Value = _reader(kind)(raw, where)
     return value
+
+
+def exact_keys(raw: object, keys: Iterable[str], where: str) -> dict[str, Any]:
+    """The object, which has these keys and no other; raises MemreqError for one that has not."""
+    given, known = _object(raw, where), tuple(keys)
+    for key in given:
+        if key not in known:
+            raise MemreqError(f"{where}: unknown {shown(key)}; known are {', '.join(known)}")
+    for key in known:
+        if key not in given:
+            raise MemreqError(f"{where}: has no {key!r}")
+    return given
 
 
 def shown(raw: object) -> str:

@@ -36,7 +36,9 @@ def write_reports(directory: Path, results: Results) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step; a symbolic link at its place is refused, not followed."""
     if path.is_symlink():
-        raise MemreqError(f"{path}: is a symbolic link; remove it, reports are not written through")
+        raise MemreqError(
+            f"{path}: is a symbolic link; remove it, files are not written through one"
+        )
     try:
         _replace(path, text.encode("utf-8"))
     except OSError as error:
@@ -69,7 +71,7 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())  # mkstemp makes it readable by its owner alone
         Path(name).replace(path)
-    except OSError:
+    except BaseException:  # an interrupt leaves nothing behind either
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise

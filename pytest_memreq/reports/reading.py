@@ -1,4 +1,4 @@
-"""Read what a run wrote: `memreq.json`, by whomever it may have been changed since."""
+"""Read what runs wrote, reports and baselines, by whomever they may have been changed since."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pytest_memreq.errors import MemreqError
+from pytest_memreq.gate.baseline import Baseline
+from pytest_memreq.gate.baseline_text import from_text
 from pytest_memreq.reports.files import read_whole
 from pytest_memreq.results import FORMAT, Results
 from pytest_memreq.strict_json import build, check_format, parse, shown
 
 MAX_REPORT_BYTES = 256 * 2**20  # ten thousand tests, each with all its sites
+MAX_BASELINE_BYTES = 64 * 2**20  # ten thousand tests on a few devices
 NAME = "memreq.json"
 
 
@@ -23,6 +26,16 @@ def read_results(path: Path) -> Results:
     """
     file = path / NAME if path.is_dir() else path
     return results_of(read_whole(file, MAX_REPORT_BYTES), str(file))
+
+
+def read_baseline(path: Path) -> Baseline | None:
+    """The baseline in a file, None where there is no file.
+
+    Raises MemreqError, in one line that begins with the path, for whatever else it holds.
+    """
+    if not path.exists() and not path.is_symlink():  # a link to nowhere is a mistake
+        return None
+    return from_text(read_whole(path, MAX_BASELINE_BYTES), str(path))
 
 
 def results_of(content: bytes, where: str) -> Results:

@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_memreq import MemreqError
+from pytest_memreq.gate.baseline import baseline_of
+from pytest_memreq.gate.baseline_text import to_text
 from pytest_memreq.reports.files import write_reports
-from pytest_memreq.reports.reading import read_results, results_of
+from pytest_memreq.reports.reading import read_baseline, read_results, results_of
 from pytest_memreq.requirement import DevicePeak, Peak, Survivor
 from pytest_memreq.results import Environment, Results, TestResult, to_json
+from tests.gate.baselines import entry
 from tests.reports.hostile import NAMES
 from tests.test_results import RESULTS
 
@@ -210,3 +213,35 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path):
         pytest.skip("this user may read anything")
     with pytest.raises(MemreqError, match="cannot be read: Permission denied"):
         read_results(path)
+
+
+def test_a_baseline_that_is_not_there_is_none(tmp_path):
+    assert read_baseline(tmp_path / "memreq-baseline.json") is None
+    assert read_baseline(tmp_path / "not" / "there.json") is None
+
+
+def test_a_baseline_is_read_through_a_link(tmp_path):
+    (tmp_path / "a").write_text(to_text(baseline_of([entry()])))
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert read_baseline(tmp_path / "b") == baseline_of([entry()])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.mkdir(), "is not a file"),
+        (lambda path: path.symlink_to("nowhere"), "is not there"),
+        (lambda path: path.symlink_to(path), "is not there|cannot be read"),
+        (lambda path: path.symlink_to("/dev/zero"), "is not a file"),
+        (lambda path: path.write_bytes(b""), "is not JSON"),
+        (lambda path: path.write_bytes(b" " * (64 * 2**20 + 1)), "is larger than"),
+    ],
+    ids=range(6),
+)
+def test_a_baseline_that_cannot_be_read_is_never_none(tmp_path, make, words):
+    path = tmp_path / "memreq-baseline.json"
+    make(path)
+    with pytest.raises(MemreqError, match=words) as raised:
+        read_baseline(path)
+    assert str(raised.value).startswith(str(path))
+    assert len(str(raised.value).splitlines()) == 1
