@@ -8,6 +8,9 @@ from html.parser import HTMLParser
 import pytest
 
 from pytest_memreq.cli import main
+from pytest_memreq.gate.baseline import baseline_of
+from pytest_memreq.gate.baseline_text import to_text
+from pytest_memreq.reports.recording import entries_of
 from pytest_memreq.requirement import Breakdown, Peak, Site
 from pytest_memreq.results import Environment, Results, TestResult, to_json
 from tests.reports.hostile import NAMES
@@ -67,7 +70,7 @@ def test_what_grew_is_told_below_its_row(diff):
     code, out = diff([result()], [result("test_a.py::test_a", GIB // 2)])
     assert code == 1
     assert out.splitlines() == [
-        "base.json -> head.json: peaks of allocated, 0 B tolerated",
+        "base.json -> head.json: peaks of allocated, tolerance that of baselines",
         "regressed    1.00 GiB    1.50 GiB +512.00 MiB (+50.0%)  test_a.py::test_a",
         "    allocated +512.00 MiB, reserved +1.00 GiB",
         "    +512.00 MiB against the base: activations +512.00 MiB",
@@ -92,7 +95,7 @@ def test_modules_are_summed_where_there_are_more_changes_than_modules(diff):
         ([result()], [result(parameters=GIB - 1)], (), 0, "1 improved"),
         ([result()], [result(parameters=GIB + 1)], (), 1, "1 regressed"),
         ([result()], [result(parameters=GIB + 1)], ("--tolerance", "1 B"), 0, "1 within"),
-        ([result()], [result(parameters=2 * GIB)], ("--tolerance", "99%"), 1, "1 regressed"),
+        ([result()], [result(parameters=2 * GIB)], ("--tolerance", "99 %"), 1, "1 regressed"),
         ([result()], [result(parameters=2 * GIB)], ("--tolerance", "100%"), 0, "1 within"),
         ([result()], [result(parameters=GIB + 1)], ("--metric", "reserved"), 1, "1 regressed"),
         ([result()], [result(parameters=GIB + 1)], ("--metric", "device"), 2, "1 unchecked"),
@@ -173,7 +176,7 @@ def test_json_has_every_figure(diff):
     assert (document["status"], document["metric"], document["tolerance"]) == (
         "regressed",
         "allocated",
-        "0 B",
+        None,
     )
     assert test["change"] == {"allocated_bytes": GIB // 2, "reserved_bytes": GIB}
     explanation = test["explanation"]
@@ -271,3 +274,95 @@ def test_bad_usage_ends_in_one_line(tmp_path, monkeypatch, capsys, argv, said):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("memreq: ")
     assert said in line
+
+
+def entries(*results, environment=ENVIRONMENT):
+    return entries_of(Results(tests=results, environment=environment))[0]
+
+
+A10G = replace(ENVIRONMENT, gpu="NVIDIA A10G")
+TORCH_2_12 = replace(ENVIRONMENT, torch="2.12.1")
+TEST = "test_a.py::test_a"
+
+
+@pytest.fixture
+def against(tmp_path, monkeypatch, capsys):
+    """(exit code, lines) of `memreq diff`; a side is a report's results or a baseline's entries."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(base, head, *options):
+        for name, side in (("base", base), ("head", head)):
+            is_report = isinstance(side, Results)
+            text = to_json(side) if is_report else to_text(baseline_of(side))
+            (tmp_path / f"{name}.json").write_text(text)
+        code = main(["diff", "base.json", "head.json", *options])
+        printed = capsys.readouterr()
+        assert not printed.err
+        return code, printed.out.splitlines()
+
+    return run
+
+
+def test_a_report_is_held_against_a_baseline(against):
+    head = of_tests([result(TEST, GIB // 2), result("test_a.py::test_new")])
+    code, out = against(entries(result(), result("test_a.py::test_gone")), head)
+    assert code == 1
+    assert out[1:] == [
+        "regressed    1.00 GiB    1.50 GiB +512.00 MiB (+50.0%)  test_a.py::test_a",
+        "    allocated +512.00 MiB, reserved +1.00 GiB",
+        "    +512.00 MiB against the base: activations +512.00 MiB",
+        "    +512.00 MiB activations in a: (134217728,) float32 at model.py:88, not in the base",
+        "new                 -    1.00 GiB              test_a.py::test_new",
+        "gone         1.00 GiB           -              test_a.py::test_gone",
+        "1 regressed, 1 new, 1 gone",
+    ]
+
+
+def test_two_baselines_are_compared_device_by_device(against):
+    base = [*entries(result()), *entries(result(parameters=GIB // 2), environment=A10G)]
+    head = [*entries(result()), *entries(result(parameters=GIB), environment=A10G)]
+    code, out = against(base, head)
+    assert code == 1
+    assert out[1].endswith("test_a.py::test_a (simulated on NVIDIA A10G, torch 2.13)")
+    assert out[-1] == "1 regressed, 1 within"
+
+
+def test_a_baseline_of_another_card_says_nothing(against):
+    code, out = against(entries(result(), environment=A10G), of_tests([result()]))
+    assert code == 2
+    assert out[1:3] == [
+        "unchecked           -    1.00 GiB              test_a.py::test_a",
+        "    the baseline has it for other devices: simulated on NVIDIA A10G, torch 2.13",
+    ]
+    both = [*entries(result()), *entries(result(), environment=A10G)]
+    assert against(both, of_tests([result()])) == (0, [out[0], "1 within"])
+    assert against(of_tests([result()]), both) == (0, [out[0], "1 within"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "more_bytes", "code"),
+    [(ENVIRONMENT, 1, 1), (TORCH_2_12, 2**20, 0), (TORCH_2_12, 2**26, 1)],
+)
+def test_another_version_of_torch_may_differ_a_little(against, environment, more_bytes, code):
+    base = entries(result(), environment=environment)
+    assert against(base, of_tests([result(parameters=GIB + more_bytes)]))[0] == code
+
+
+def test_the_nearest_is_the_very_device(against):
+    base = [
+        *entries(result(parameters=GIB // 2), environment=TORCH_2_12),
+        *entries(result()),
+    ]
+    code, out = against(base, of_tests([result()]))
+    assert (code, out[-1]) == (0, "1 within")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"format": 1, "entries": 5}', '{"format": 2, "entries": ["end"]}', '{"entries": []}']
+)
+def test_a_malformed_baseline_ends_in_one_line(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.json").write_text(text)
+    assert main(["diff", "base.json", "base.json"]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("memreq: base.json: ")

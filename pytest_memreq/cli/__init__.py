@@ -38,6 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     gpus.add_to(commands.add_parser("gpus", help="the cards that are known"))
     validate.add_to(commands.add_parser("validate", help="whether measuring gives steady figures"))
-    diff.add_to(commands.add_parser("diff", help="two reports, held against each other"))
+    diff.add_to(commands.add_parser("diff", help="two reports or baselines, compared"))
     adopt.add_to(commands.add_parser("adopt", help="markers instead of hand-rolled assertions"))
     return parser

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from pytest_memreq.gate.account import Account
 from pytest_memreq.gate.change import (
     Change,
     Rename,
@@ -33,24 +34,10 @@ from pytest_memreq.gate.matching import (
     without_moved,
 )
 from pytest_memreq.gate.repeats import renames, repeated, tree_of, whole_modules
-from pytest_memreq.requirement import WORDS, Breakdown, Site
+from pytest_memreq.requirement import WORDS, Site
 
 SHOWN_CHANGES = 3
 SHOWN_UNLISTED = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """What was live at a peak of `allocated`, as far as it is known, the largest site first.
-
-    `are_grouped` says that each site is all of its word, module, shape and dtype, as a baseline
-    has them; else there may be more of it at other lines. A site's count of 0 is not known.
-    """
-
-    total_bytes: int
-    breakdown: Breakdown | None = None
-    sites: tuple[Site, ...] = ()
-    are_grouped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,17 +126,14 @@ class _Side:
 
     def has_all_of(self, group: Site) -> bool:
         """True where what is listed of a group is all that there is of it."""
-        return self._is_grouped(group) or self.would_list(group)
+        is_grouped = self.account.are_grouped and group.category not in OF_NO_MODULE
+        return is_grouped or self.would_list(group)
 
     def would_list(self, group: Site) -> bool:
         """True where a group that is not listed is surely not there."""
         if self.is_complete or group.category in self.complete_words:
             return True
-        blocks = max(1, group.count) if self._is_grouped(group) else 1
-        return self.floor_bytes is not None and blocks * least_bytes(group) > self.floor_bytes
-
-    def _is_grouped(self, group: Site) -> bool:
-        return self.account.are_grouped and group.category not in OF_NO_MODULE
+        return self.floor_bytes is not None and least_bytes(group) > self.floor_bytes
 
 
 def _side(account: Account) -> _Side:

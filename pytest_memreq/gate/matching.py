@@ -85,7 +85,7 @@ def renamed(base: Sequence[Site], head: Sequence[Site], above_bytes: int = -1) -
     """
     names: dict[str, str] = {}
     large_base, large_head = (
-        [s for s in side if max(1, s.count) * least_bytes(s) > above_bytes] for side in (base, head)
+        [s for s in side if least_bytes(s) > above_bytes] for side in (base, head)
     )
     only_base, only_head = _only(large_base, head), _only(large_head, base)
     for signature_of in (_exactly, _loosely):

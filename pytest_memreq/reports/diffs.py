@@ -13,7 +13,7 @@ from pytest_memreq.reports.comparing import Diff, TestDiff, metrics_changed
 from pytest_memreq.reports.markup import code, lines_of_code, table
 from pytest_memreq.reports.text import visible
 from pytest_memreq.requirement import Peak
-from pytest_memreq.units import format_limit, format_size
+from pytest_memreq.units import format_size
 
 FORMAT = 1
 BASE = "the base"
@@ -31,7 +31,7 @@ def as_text(diff: Diff) -> str:
     lines = [_heading(diff)]
     for test in diff.tests:
         if _is_shown(test):
-            lines.append(visible(f"{_row(test, diff)}  {test.nodeid}", LINE_CHARACTERS))
+            lines.append(visible(f"{_row(test, diff)}  {_name(test)}", LINE_CHARACTERS))
             lines += [INDENT + visible(line, LINE_CHARACTERS) for line in _details(test)]
     lines += [f"note: {visible(note, LINE_CHARACTERS)}" for note in diff.notes]
     lines += [f"cannot tell: {visible(each, LINE_CHARACTERS)}" for each in diff.problems]
@@ -64,7 +64,7 @@ def as_json(diff: Diff) -> str:
         "base": diff.base,
         "head": diff.head,
         "metric": diff.metric,
-        "tolerance": format_limit(diff.tolerance),
+        "tolerance": None if diff.tolerance is None else str(diff.tolerance),
         "tests": [_test_to_dict(test) for test in diff.tests],
         "problems": list(diff.problems),
         "notes": list(diff.notes),
@@ -85,9 +85,16 @@ def _is_shown(test: TestDiff) -> bool:
 
 
 def _heading(diff: Diff) -> str:
-    tolerance = format_limit(diff.tolerance)
     names = f"{visible(diff.base, 100)} -> {visible(diff.head, 100)}"
-    return f"{names}: peaks of {diff.metric}, {tolerance} tolerated"
+    return f"{names}: peaks of {diff.metric}, tolerance {_tolerance(diff)}"
+
+
+def _tolerance(diff: Diff) -> str:
+    return "that of baselines" if diff.tolerance is None else str(diff.tolerance)
+
+
+def _name(test: TestDiff) -> str:
+    return f"{test.nodeid} ({test.device})" if test.device else test.nodeid
 
 
 def _row(test: TestDiff, diff: Diff) -> str:
@@ -140,7 +147,7 @@ def _summary(diff: Diff) -> str:
 
 
 def _markdown_rows(test: TestDiff, diff: Diff) -> list[list[str]]:
-    row = [f"<b>{test.status}</b>", *map(code, _figures(test, diff)), code(test.nodeid)]
+    row = [f"<b>{test.status}</b>", *map(code, _figures(test, diff)), code(_name(test))]
     details = list(_details(test))
     return [row, ["", lines_of_code(details)]] if details else [row]
 
@@ -149,6 +156,7 @@ def _test_to_dict(test: TestDiff) -> dict[str, Any]:
     explanation = test.explanation
     return {
         "nodeid": test.nodeid,
+        "device": test.device or None,
         "status": test.status,
         "reason": test.reason,
         "base": None if test.base is None else asdict(test.base),

@@ -38,6 +38,14 @@ def read_baseline(path: Path) -> Baseline | None:
     return from_text(read_whole(path, MAX_BASELINE_BYTES), str(path))
 
 
+def read_either(path: Path) -> Results | Baseline:
+    """A report or a baseline, whichever the file holds; raises MemreqError for all else."""
+    file = path / NAME if path.is_dir() else path
+    content = read_whole(file, MAX_REPORT_BYTES)
+    is_baseline = "entries" in parse(content, str(file))
+    return from_text(content, str(file)) if is_baseline else results_of(content, str(file))
+
+
 def results_of(content: bytes, where: str) -> Results:
     """The same from a file's content; `where` names it in errors."""
     raw = parse(content, where)

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_memreq.gate.account import Account, account_of
+from pytest_memreq.gate.baseline import DeviceClass, Entry
 from pytest_memreq.gate.change import signed
-from pytest_memreq.gate.explain import Account, explain, explanation_lines
+from pytest_memreq.gate.explain import explain, explanation_lines
+from pytest_memreq.gate.largest import largest_of
 from pytest_memreq.gate.matching import grouped
-from pytest_memreq.requirement import WORDS, Breakdown, Site
+from pytest_memreq.requirement import WORDS, Breakdown, Peak, Site
 from pytest_memreq.simulate import simulate
 from pytest_memreq.units import UNIT_BYTES
 
@@ -235,6 +238,32 @@ def test_a_baseline_does_not_say_how_many_there_were(base, head, said):
         assert lines == ["+0 B against the baseline", "a is now b"]
     else:
         assert f": {said} at model.py:88" in lines[1]
+
+
+def entry_of(sites):
+    total_bytes = sum(each.bytes for each in sites)
+    return Entry(
+        nodeid="test_a",
+        device=DeviceClass(mode="simulated", gpu=None, torch=None),
+        peak=Peak(allocated_bytes=total_bytes),
+        breakdown=breakdown_of(sites),
+        largest=largest_of(sites, breakdown_of(sites)),
+    )
+
+
+def test_an_entry_of_a_baseline_is_an_account():
+    base = account_of(entry_of([HEAD, *SMALL]))
+    assert lines_of(base, account(HEAD, *SMALL, NEW)) == [
+        "+3.00 MiB against the baseline: activations +3.00 MiB",
+        "+3.00 MiB activations in new: (786432,) float32 at model.py:88, not in the baseline",
+    ]
+    # It lists twenty: of the other four layers only the sum is known.
+    base = account_of(entry_of([*layers(24, (MIB,), size=2 * MIB)]))
+    lines = lines_of(base, account(*layers(24, (MIB,), size=2 * MIB), NEW))
+    assert lines[1].startswith("+3.00 MiB activations in new: ")
+    assert len(lines) == 2
+    nothing = Entry(nodeid="a", device=entry_of([]).device, peak=Peak(reserved_bytes=5))
+    assert account_of(nothing) is None
 
 
 def test_the_rest_is_said_in_one_and_the_largest_come_first():
