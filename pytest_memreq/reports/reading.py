@@ -50,7 +50,7 @@ def results_of(content: bytes, where: str) -> Results:
     """The same from a file's content; `where` names it in errors."""
     raw = parse(content, where)
     check_format(raw, FORMAT, where)
-    results = build(Results, _as_built(raw), where)
+    results = build(Results, _as_built(raw), f"{where}: results")
     counts = Counter(test.nodeid for test in results.tests)
     twice = [nodeid for nodeid, count in counts.items() if count > 1]
     if twice:

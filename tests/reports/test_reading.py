@@ -123,9 +123,9 @@ def test_what_is_no_report_is_one_line(content, words):
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        (("tests",), {}, "here.tests: an object is not a list"),
-        (("tests", 0), 7, "here.tests[0]: 7 is not an object"),
-        (("tests", 0, "nodeid"), 7, "here.tests[0].nodeid: 7 is not text"),
+        (("tests",), {}, "here: results.tests: an object is not a list"),
+        (("tests", 0), 7, "here: results.tests[0]: 7 is not an object"),
+        (("tests", 0, "nodeid"), 7, "here: results.tests[0].nodeid: 7 is not text"),
         (("tests", 0, "verdict"), "fine", "tests[0].verdict: 'fine' is not one of within, over"),
         (("tests", 0, "mode"), ["x"], "tests[0].mode: a list is not one of measured"),
         (("tests", 0, "peak"), None, "tests[0].peak: null is not an object"),
@@ -138,8 +138,8 @@ def test_what_is_no_report_is_one_line(content, words):
         (("tests", 0, "held_by"), [["x"]], "held_by[0]: has 1 elements; right are 2"),
         (("tests", 0, "duration_seconds"), 1e300, "is not a number up to"),
         (("tests", 0, "duration_seconds"), "1", "'1' is not a number"),
-        (("status",), "done", "here.status: 'done' is not one of complete, incomplete"),
-        (("environment", "world_size"), "2", "here.environment.world_size: '2' is not a whole"),
+        (("status",), "done", "here: results.status: 'done' is not one of complete, incomplete"),
+        (("environment", "world_size"), "2", "results.environment.world_size: '2' is not a whole"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(place, value, words):
@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_named(place, value, words):
 def test_what_is_missing_is_named():
     raw = raw_of(Results(tests=(PLAIN,)))
     del raw["tests"][0]["nodeid"]
-    assert error_of(json.dumps(raw).encode()) == "here.tests[0]: has no 'nodeid'"
+    assert error_of(json.dumps(raw).encode()) == "here: results.tests[0]: has no 'nodeid'"
 
 
 def test_a_test_that_is_there_twice_is_refused():
