@@ -199,6 +199,28 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a span of work did, beside how much it needed: what hints go by.
+
+    `peak_phase` is the phase that the peak of `allocated` was in, `phases` all that there were.
+    `recorded_operations` is how many operations autograd recorded. The bytes are of what was live
+    at that peak: made in modules while autograd was recording; of that, made by forward calls of
+    `earlier_calls` whose step was over, in `earlier_modules` modules; gradients that were there
+    before the phase began. `zeroed_bytes` are those of gradients that were set to zero in place.
+    """
+
+    peak_phase: str | None = None
+    phases: tuple[str, ...] = ()
+    recorded_operations: int = 0
+    recorded_bytes: int = 0
+    earlier_calls: int = 0
+    earlier_modules: int = 0
+    earlier_bytes: int = 0
+    old_gradients_bytes: int = 0
+    zeroed_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What simulating or measuring a span of work found out.
 
@@ -225,4 +247,5 @@ class Finding:
     refusal: Refusal | None = None
     unknown: tuple[tuple[Metric, str], ...] = ()
     pretended: tuple[str, ...] = ()
+    work: Work | None = None
     notes: tuple[str, ...] = ()

@@ -51,6 +51,7 @@ class TestResult:
 
     nodeid: str
     mode: Mode | None
+    gpu: str | None = None
     verdict: Word
     reason: str
     outcome: Outcome = "passed"

@@ -9,13 +9,22 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pytest_memreq"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-VALUES = {"errors", "units", "requirement", "bisection", "holdings", "garbage", "replacing"}
+VALUES = {
+    "errors",
+    "units",
+    "requirement",
+    "bisection",
+    "holdings",
+    "garbage",
+    "replacing",
+    "strict_json",
+}
 FINDERS = {"estimate", "simulate", "measure"}
 MAY_IMPORT = {
     "errors": set(),
     "units": VALUES,
     "requirement": VALUES,
-    **dict.fromkeys(("bisection", "holdings", "garbage", "replacing"), VALUES),
+    **dict.fromkeys(("bisection", "holdings", "garbage", "replacing", "strict_json"), VALUES),
     **{finder: VALUES | {finder} for finder in FINDERS},
     "gate": VALUES | {"gate"},
     "results": VALUES | {"gate"},

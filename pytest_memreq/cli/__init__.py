@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import NoReturn
 
-from pytest_memreq.cli import estimating, gpus, max_batch, validate
+from pytest_memreq.cli import adopt, baseline, diff, estimating, gpus, max_batch, validate
 from pytest_memreq.errors import MemreqError
 
 USAGE = 4
@@ -36,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     max_batch.add_to(
         commands.add_parser("max-batch", help="the largest batch whose step fits, by simulation")
     )
+    baseline.add_to(commands.add_parser("baseline", help="what tests needed before"))
     gpus.add_to(commands.add_parser("gpus", help="the cards that are known"))
     validate.add_to(commands.add_parser("validate", help="whether measuring gives steady figures"))
+    diff.add_to(commands.add_parser("diff", help="two reports or baselines, compared"))
+    adopt.add_to(commands.add_parser("adopt", help="markers instead of hand-rolled assertions"))
     return parser

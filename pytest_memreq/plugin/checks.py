@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import reduce
 
 import pytest
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_marker
+from pytest_memreq.gate.globs import matches
 from pytest_memreq.gate.leak import LeakLimit, parse_leak
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.simulate.cards import find_card
@@ -74,8 +74,3 @@ def _budget_of(marker: pytest.Mark, where: str) -> Budget:
         except MemreqError as error:
             raise MemreqError(f"{where}: {error}") from None
     return budget
-
-
-def matches(nodeid: str, glob: str) -> bool:
-    """True for the node id itself, brackets and all, and for what the glob matches."""
-    return nodeid == glob or fnmatchcase(nodeid, glob)

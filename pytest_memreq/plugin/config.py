@@ -5,25 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import tomli
 
 from pytest_memreq.errors import MemreqError
+from pytest_memreq.gate.baseline import MISSING
+from pytest_memreq.gate.baseline_update import WHICH
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
+from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.units import LIMIT_FORMS
 
 MODES = ("auto", "measure", "simulate", "both", "off")
 UNCHECKED = ("fail", "skip")
 HISTORY = ("over", "all", "off")
+Value = TypeVar("Value")
+Pairs = tuple[tuple[str, Value], ...]
+
 TABLE = "[tool.memreq]"
+# A file that said so would have every run adapt the baseline to what it finds.
+OF_OPTIONS_ALONE = ("update", "update_in_ci")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a run is to do. `budgets` are pairs of a node id's glob and a budget, in file order."""
+    """What a run is to do.
+
+    `budgets` and `tolerances` are pairs of a node id's glob and what it sets, in file order.
+    """
 
     mode: str = "auto"
     report: bool = False
@@ -34,6 +45,12 @@ class Settings:
     budgets: tuple[tuple[str, Budget], ...] = ()
     unchecked: str = "fail"
     history: str = "over"
+    baseline: str = "memreq-baseline.json"
+    baseline_missing: str = "fail"
+    update: str | None = None
+    update_in_ci: bool = False
+    tolerance: Tolerance = NO_TOLERANCE
+    tolerances: tuple[tuple[str, Tolerance], ...] = ()
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -85,12 +102,48 @@ def add_options(parser: pytest.Parser) -> None:
         help="on a device, record what was live at the peak: of tests that are over, which run a "
         "second time for it (default), of all, which costs time, or of none",
     )
+    _add_baseline_options(group)
+
+
+def _add_baseline_options(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--memreq-baseline",
+        dest="memreq_baseline",
+        metavar="FILE",
+        help="what tests needed before (default: memreq-baseline.json)",
+    )
+    group.addoption(
+        "--memreq-baseline-missing",
+        dest="memreq_baseline_missing",
+        choices=MISSING,
+        help="what becomes of a test that the baseline does not have",
+    )
+    group.addoption(
+        "--memreq-update",
+        dest="memreq_update",
+        choices=WHICH,
+        help="write the baseline: of tests that it does not have (new), also of those outside "
+        "their tolerance (failing), or of all",
+    )
+    group.addoption(
+        "--memreq-update-in-ci",
+        dest="memreq_update_in_ci",
+        action="store_const",
+        const=True,
+        help="let --memreq-update write where CI is set",
+    )
+    group.addoption(
+        "--memreq-tolerance",
+        dest="memreq_tolerance",
+        metavar="LIMIT",
+        help='how far a test may move from its baseline, such as "1 %%, 2 MiB"',
+    )
 
 
 def read_settings(config: pytest.Config) -> Settings:
     """Options over the file's table over defaults. Raises MemreqError for anything wrong."""
     path = settings_file(config)
-    given = _checked(_table(path), lambda key: f"{path}: {TABLE} {key}") if path else {}
+    given = _of_file(path) if path else {}
     options = {
         field.name: value
         for field in fields(Settings)
@@ -108,10 +161,20 @@ def settings_file(config: pytest.Config) -> Path | None:
     return path if path.is_file() else None
 
 
+def _of_file(path: Path) -> dict[str, Any]:
+    table = _table(path)
+    for key in OF_OPTIONS_ALONE:
+        if key in table:
+            raise MemreqError(
+                f"{path}: {TABLE} {key}: is for the command line, {_option_name(key)}"
+            )
+    return _checked(table, lambda key: f"{path}: {TABLE} {key}")
+
+
 def _table(path: Path) -> Mapping[str, object]:
     try:
         tool = tomli.loads(path.read_text(encoding="utf-8")).get("tool", {})
-    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOML errors are ValueErrors
         raise MemreqError(f"{path}: cannot be read: {error}") from None
     table = tool.get("memreq", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):
@@ -145,10 +208,13 @@ def _boolean(value: object, where: str) -> bool:
     return value
 
 
-def _directory(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise MemreqError(f"{where}: {value!r} is not a directory's name")
-    return value
+def _name_of(what: str) -> Callable[[object, str], str]:
+    def parse(value: object, where: str) -> str:
+        if not isinstance(value, str) or not value.strip() or "\0" in value:
+            raise MemreqError(f"{where}: {value!r} is not a {what}'s name")
+        return value
+
+    return parse
 
 
 def _card(value: object, where: str) -> str:
@@ -166,22 +232,33 @@ def _budget(value: object, where: str) -> Budget:
     return parse_budget({"allocated": value}, where=where)
 
 
-def _budgets(value: object, where: str) -> tuple[tuple[str, Budget], ...]:
-    if not isinstance(value, dict):
-        raise MemreqError(
-            f'{where}: {value!r} is not a table; write "tests/test_x.py::*" = "2 GiB"'
-        )
-    return tuple((glob, _budget(limit, f"{where} {glob!r}")) for glob, limit in value.items())
+def _globs(
+    parse: Callable[[object, str], Value], form: str
+) -> Callable[[object, str], Pairs[Value]]:
+    def parse_all(value: object, where: str) -> Pairs[Value]:
+        if not isinstance(value, dict):
+            raise MemreqError(
+                f'{where}: {value!r} is not a table; write "tests/test_x.py::*" = {form}'
+            )
+        return tuple((glob, parse(each, f"{where} {glob!r}")) for glob, each in value.items())
+
+    return parse_all
 
 
 PARSERS: dict[str, Callable[[object, str], Any]] = {
     "mode": _choice(MODES),
     "report": _boolean,
-    "report_dir": _directory,
+    "report_dir": _name_of("directory"),
     "all": _boolean,
     "gpu": _card,
     "budget": _budget,
-    "budgets": _budgets,
+    "budgets": _globs(_budget, '"2 GiB"'),
     "unchecked": _choice(UNCHECKED),
     "history": _choice(HISTORY),
+    "baseline": _name_of("file"),
+    "baseline_missing": _choice(MISSING),
+    "update": _choice(WHICH),
+    "update_in_ci": _boolean,
+    "tolerance": parse_tolerance,
+    "tolerances": _globs(parse_tolerance, TABLE_FORM),
 }

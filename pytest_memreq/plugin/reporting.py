@@ -65,7 +65,8 @@ class Reporting:
         if brought is None:
             return
         result, environment = brought
-        self._tests[result.nodeid] = result
+        # Markers name cards: the environment of the run is not that of every test.
+        self._tests[result.nodeid] = replace(result, gpu=environment.gpu)
         if environment.mode is not None:
             self._environment = environment
 

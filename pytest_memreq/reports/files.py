@@ -1,4 +1,4 @@
-"""A report's files, written whole or not at all."""
+"""Files: written whole or not at all, and read no further than they may be large."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.reports import jsonfile, junit
 from pytest_memreq.results import Results
+from pytest_memreq.units import format_size
 
 REPORTS: dict[str, Callable[[Results], str]] = {
     "memreq.json": jsonfile.render,
@@ -35,11 +36,30 @@ def write_reports(directory: Path, results: Results) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step; a symbolic link at its place is refused, not followed."""
     if path.is_symlink():
-        raise MemreqError(f"{path}: is a symbolic link; remove it, reports are not written through")
+        raise MemreqError(
+            f"{path}: is a symbolic link; remove it, files are not written through one"
+        )
     try:
         _replace(path, text.encode("utf-8"))
     except OSError as error:
         raise _failure(path, error) from None
+
+
+def read_whole(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file, which may come through a symbolic link.
+
+    Raises MemreqError naming the path for anything else, and for more than `most_bytes`.
+    """
+    try:
+        if not path.is_file():  # a pipe would never end
+            raise MemreqError(f"{path}: is not {'a file' if path.exists() else 'there'}")
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+    except OSError as error:
+        raise MemreqError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(content) > most_bytes:
+        raise MemreqError(f"{path}: is larger than {format_size(most_bytes)}")
+    return content
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -51,7 +71,7 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())  # mkstemp makes it readable by its owner alone
         Path(name).replace(path)
-    except OSError:
+    except BaseException:  # an interrupt leaves nothing behind either
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise

@@ -61,6 +61,8 @@ class Attribution:
         self._storages = storages
         self._stack: list[str] = []
         self._optimizers = 0
+        self._calls = 0
+        self._first_operation = _sequence_number()
         self._names: weakref.WeakKeyDictionary[Module, str] = weakref.WeakKeyDictionary()
         self._roots: weakref.WeakSet[Module] = weakref.WeakSet()
         self._stepped: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -89,6 +91,20 @@ class Attribution:
     def in_module(self) -> bool:
         """True within a module's forward, also when checkpointing repeats it during backward."""
         return bool(self._stack)
+
+    def begin(self) -> None:
+        """Count what autograd records from now on."""
+        self._first_operation = _sequence_number()
+
+    @property
+    def recorded_operations(self) -> int:
+        """How many operations autograd recorded since `begin`."""
+        return int(_sequence_number() - self._first_operation)
+
+    @property
+    def call(self) -> int:
+        """Which call of an outermost module is running, counted from 1; 0 outside of all."""
+        return self._calls if self._stack else 0
 
     def place(self) -> Place:
         """Where the operator that is running belongs; sets the phase by the way."""
@@ -135,6 +151,7 @@ class Attribution:
             self._notes.setdefault(RECURRENT)
 
     def _enter_root(self, module: Module) -> None:
+        self._calls += 1
         if module not in self._roots:
             self._roots.add(module)
             for name, child in module.named_modules():

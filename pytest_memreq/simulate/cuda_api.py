@@ -7,6 +7,7 @@ nothing runs (synchronization, random state, streams).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -168,3 +169,18 @@ def _where_present(module: ModuleType, name: str, answer: Any) -> Iterator[Repla
     # A name that this torch lacks stays absent, so that code asking for it behaves as it would.
     if hasattr(module, name):
         yield module, name, answer
+
+
+@contextmanager
+def moves_as_between_cards() -> Iterator[None]:
+    """Within it, Module.to keeps the identity of parameters, as between CPU and CUDA.
+
+    Between CPU and meta it does only if tensors are swapped.
+    """
+    future = torch.__future__
+    swaps = future.get_swap_module_params_on_conversion()
+    future.set_swap_module_params_on_conversion(True)
+    try:
+        yield
+    finally:
+        future.set_swap_module_params_on_conversion(swaps)

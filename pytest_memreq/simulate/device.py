@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
-import torch
-import torch._dynamo  # it keeps a map of torch's functions, made when first imported: not of ours
 from torch import Tensor
 from torch.library import Library
 
@@ -29,7 +27,14 @@ from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.compiled import run_as_written
 from pytest_memreq.simulate.handlers import HANDLERS
 from pytest_memreq.simulate.ledger import Ledger
-from pytest_memreq.simulate.reading import Gap, as_live, counted_peak, read, reserved_by
+from pytest_memreq.simulate.reading import (
+    Gap,
+    as_live,
+    counted_peak,
+    keys_of,
+    read,
+    reserved_by,
+)
 from pytest_memreq.simulate.recorder import Recorder
 from pytest_memreq.simulate.storages import Storages
 from pytest_memreq.simulate.streams import DEVICE, Streams
@@ -43,10 +48,10 @@ from pytest_memreq.simulate.summary import (
 )
 from pytest_memreq.simulate.tracer import Tracer
 from pytest_memreq.simulate.versions import torch_version
+from pytest_memreq.simulate.work import work_of
 from pytest_memreq.simulate.workspaces import Workspaces
 
 ROCM = "kernels of ROCm are simulated as if they were CUDA's; this card was compared with nothing"
-
 NO_CONTEXT = "the size of the context is not simulated"
 
 # What is changed while a device is active belongs to the process, so this does too: the devices
@@ -160,7 +165,7 @@ class PretendedDevice:
     def capped(self, limit_bytes: int | None) -> Iterator[bool]:
         """Within it the allocator holds no more besides what others left; None is no limit."""
         if limit_bytes is not None:
-            limit_bytes += reserved_by(self._ledger, _keys(self._held()))
+            limit_bytes += reserved_by(self._ledger, keys_of(self._held()))
         with self._ledger.allocator.limited(limit_bytes):
             yield True
 
@@ -182,6 +187,8 @@ class PretendedDevice:
         """
         self._held = held
         self._ledger.refusal = None
+        self._ledger.zeroed_bytes = 0
+        self._attribution.begin()
         self._ledger.reset_peak()
         self._ledger.forget_possible()
         self._start_event = self.event
@@ -207,15 +214,16 @@ class PretendedDevice:
 
     def peak_since(self, event: int) -> Peak:
         """The peaks from an event until now, without what others hold."""
-        return counted_peak(self._ledger, event, _keys(self._held()), self._gaps)
+        return counted_peak(self._ledger, event, keys_of(self._held()), self._gaps)
 
     def finding(self) -> Simulation:
         """What happened since `start`."""
         self._attribution.mark_all()
         held = self._held()
-        found = read(self._ledger, self._start_event, _keys(held), self._gaps)
+        found = read(self._ledger, self._start_event, keys_of(held), self._gaps)
         possible = self._ledger.possible_peak_bytes - total_bytes(held.others_blocks)
         peak_bytes = found.peak.allocated_bytes or 0
+        recorded = self._attribution.recorded_operations
         return Simulation(
             card=self.card,
             peak=found.peak,
@@ -230,6 +238,7 @@ class PretendedDevice:
             refusal=self._ledger.refusal,
             unknown=(("device", NO_CONTEXT),),
             pretended=self.pretended,
+            work=work_of(self._ledger, self._start_event, found.live, recorded),
             notes=notes_of(self._notes, possible, peak_bytes),
             timeline=thin_out(found.sizes),
             phases=phases_since(self._ledger.phases, self._start_event, self.event),
@@ -259,7 +268,7 @@ class PretendedDevice:
             stack.enter_context(replaced(tensor_api.replacements(self._tracer)))
             stack.enter_context(self._kernels())
             stack.enter_context(autocast.on_meta(self._casts))
-            stack.enter_context(_moves_as_between_cards())
+            stack.enter_context(cuda_api.moves_as_between_cards())
             stack.enter_context(run_as_written(self._notes))
             stack.enter_context(self._attribution.following())
             stack.enter_context(self._tracer)
@@ -276,20 +285,3 @@ class PretendedDevice:
             yield
         finally:
             library._destroy()
-
-
-def _keys(held: Held) -> frozenset[Hashable]:
-    return frozenset(block.key for block in held.others_blocks)
-
-
-@contextmanager
-def _moves_as_between_cards() -> Iterator[None]:
-    # Module.to keeps the identity of parameters between CPU and CUDA; between CPU and meta only
-    # if tensors are swapped.
-    future = torch.__future__
-    swaps = future.get_swap_module_params_on_conversion()
-    future.set_swap_module_params_on_conversion(True)
-    try:
-        yield
-    finally:
-        future.set_swap_module_params_on_conversion(swaps)

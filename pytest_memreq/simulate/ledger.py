@@ -36,7 +36,8 @@ class Block:
 
     `block_bytes` is what `allocated` counts for it, known once it is allocated. A block that
     `is_read_elsewhere` was handed to another stream than its own (Tensor.record_stream). `truth` is
-    what a comparison is taken to have found, for one that was made by comparing.
+    what a comparison is taken to have found, for one that was made by comparing. `call` is the
+    call of an outermost module that made it, counted from 1; 0 is outside of all.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Block:
     stream: int = 0
     is_read_elsewhere: bool = False
     truth: bool | None = None
+    call: int = 0
     block_bytes: int = 0
     chunk: Chunk | None = None
 
@@ -76,6 +78,7 @@ class Ledger:
         self.peak_reserved_bytes = 0
         self.possible_peak_bytes = 0
         self.refusal: Refusal | None = None  # the last time that there was no room
+        self.zeroed_bytes = 0  # of gradients, in place
         self._count = 0
         self.restart()
 

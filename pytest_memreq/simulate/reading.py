@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 
-from pytest_memreq.holdings import LiveBlock
+from pytest_memreq.holdings import Held, LiveBlock
 from pytest_memreq.requirement import Peak
 from pytest_memreq.simulate.ledger import Block, Ledger
 from pytest_memreq.simulate.summary import live_after, over_time, peak_of
@@ -31,6 +31,11 @@ def as_live(block: Block) -> LiveBlock:
         block_bytes=block.block_bytes,
         requested_bytes=block.requested_bytes,
     )
+
+
+def keys_of(held: Held) -> frozenset[Hashable]:
+    """The numbers of the blocks that others left."""
+    return frozenset(block.key for block in held.others_blocks)
 
 
 def read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
@@ -74,6 +75,7 @@ class Recorder:
             born=self.ledger.phase,
             is_input=is_input and self.ledger.phase.kind == "forward" and not place.module,
             in_module=self.attribution.in_module,
+            call=self.attribution.call,
             is_recorded=torch.is_grad_enabled(),
             category=category,
             stream=self.streams.current,
@@ -133,6 +135,13 @@ class Recorder:
         taken = torch.empty(size_bytes, dtype=torch.uint8, device=_META)
         self.allocate(taken, operator, category=category)
         return taken
+
+    def note_zeroed(self, tensors: Iterable[Tensor]) -> None:
+        """The tensors were set to zero where they are; those that are gradients count."""
+        blocks = map(self.storages.block_of, tensors)
+        self.ledger.zeroed_bytes += sum(
+            block.block_bytes for block in blocks if block and block.category == "gradients"
+        )
 
     def mark_gradient(self, tensor: Tensor) -> None:
         """The tensor is handed over to a leaf as its gradient."""

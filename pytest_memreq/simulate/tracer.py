@@ -38,6 +38,7 @@ from pytest_memreq.simulate.workspaces import goes_to_lt
 
 _CPU = torch.device("cpu")
 _META = torch.device("meta")
+ZEROING = ("aten.zero_", "aten._foreach_zero_")
 _PLAIN = (Tensor, Parameter, Buffer)
 
 # (tracer, overload, arguments, keyword arguments) -> result, or NotImplemented for the usual way.
@@ -157,6 +158,8 @@ class Tracer(TorchDispatchMode):
             left = self.record(operator, args, kwargs, as_tuple(result))
         elif operator.name == "aten.detach" and self._attribution.accumulates_gradient():
             self.recorder.mark_gradient(args[0])
+        elif operator.name in ZEROING:
+            self.recorder.note_zeroed(tensors)
         if operator.is_gemm:
             self.recorder.use_workspaces(is_lt=goes_to_lt(operator.name, args, kwargs))
         for tensor in left:

@@ -1,8 +1,12 @@
 """Settings and markers: precedence, and mistakes that end the run before any test."""
 
 import json
+from decimal import Decimal
 
 import pytest
+
+from pytest_memreq.gate.tolerance import Tolerance
+from pytest_memreq.plugin.config import read_settings
 
 PLAIN = """
     import pytest
@@ -76,6 +80,20 @@ def test_a_bad_limit_ends_a_parallel_run_alike(scripted):
         ("budgets = {'*' = '120%'}", "'120%' is not a share"),
         ("unchecked = 'pass'", "unchecked: 'pass' is not one of fail, skip"),
         ("budget = ", "cannot be read"),
+        (f"budget = {'9' * 5000}", "cannot be read"),
+        (f"budget = {'[' * 5000}", "cannot be read"),
+        ("baseline = ''", "baseline: '' is not a file's name"),
+        (
+            "baseline_missing = 'pass'",
+            "baseline_missing: 'pass' is not one of fail, record, ignore",
+        ),
+        ("update = 'all'", "update: is for the command line, --memreq-update"),
+        ("update_in_ci = true", "update_in_ci: is for the command line, --memreq-update-in-ci"),
+        ("tolerance = '5 MBps'", "tolerance: '5 MBps' is not a tolerance; write \"1 %, 2 MiB\""),
+        ("tolerance = {percent = 'x'}", "tolerance: percent = 'x' is not a number; write {percent"),
+        ("tolerances = 3", 'tolerances: 3 is not a table; write "tests/test_x.py::*" = {percent'),
+        ("tolerances = {'*' = '200 %'}", "tolerances '*': '200 %' is not from 0 to 100 %"),
+        ("tolerances = {'*' = {improved = 1}}", "'*': improved = 1 is not one of warn, fail"),
     ],
 )
 def test_a_bad_setting_ends_the_run_naming_file_key_and_form(scripted, table, words):
@@ -96,6 +114,10 @@ def test_a_bad_setting_ends_the_run_naming_file_key_and_form(scripted, table, wo
         (["--memreq-gpu", "Voodoo 2"], "--memreq-gpu: no card named 'Voodoo 2'"),
         (["--memreq-report-dir", " "], "--memreq-report-dir: ' ' is not a directory's name"),
         (["--memreq", "guess"], "invalid choice: 'guess'"),
+        (["--memreq-baseline", ""], "--memreq-baseline: '' is not a file's name"),
+        (["--memreq-baseline-missing", "pass"], "invalid choice: 'pass'"),
+        (["--memreq-update", "some"], "invalid choice: 'some'"),
+        (["--memreq-tolerance", "1,5 %"], "--memreq-tolerance: '1,5 %' is not a tolerance"),
     ],
 )
 def test_a_bad_option_ends_the_run(scripted, options, words):
@@ -166,6 +188,27 @@ def test_the_default_is_for_marked_tests_without_a_limit(scripted):
     scripted.runpytest("--memreq-budget", "499 B").assert_outcomes(failed=1)
     scripted.runpytest("--memreq-budget", "500 B", "--memreq-report").assert_outcomes(passed=1)
     assert only_test(scripted)["budget"] == {"allocated_bytes": 500}
+
+
+def test_settings_of_the_baseline(scripted):
+    scripted.makepyprojecttoml(
+        """
+        [tool.memreq]
+        baseline = "from-file.json"
+        baseline_missing = "record"
+        tolerance = "1 %, 2 MiB"
+
+        [tool.memreq.tolerances]
+        "test_a.py::*" = { percent = 0.3, improved = "fail" }
+        """
+    )
+    config = scripted.parseconfig("--memreq-tolerance", "4 KiB", "--memreq-update", "new")
+    settings = read_settings(config)
+    assert (settings.baseline, settings.baseline_missing) == ("from-file.json", "record")
+    assert (settings.update, settings.update_in_ci) == ("new", False)
+    assert settings.tolerance == Tolerance(percent=Decimal(0), bytes=4096)
+    of_glob = Tolerance(percent=Decimal("0.3"), bytes=0, improved="fail")
+    assert settings.tolerances == (("test_a.py::*", of_glob),)
 
 
 def test_a_glob_with_brackets_names_a_parametrized_test(scripted):

@@ -3,6 +3,9 @@
 import json
 import os
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -62,3 +65,57 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
+
+
+def test_an_interrupt_leaves_the_old_file_and_no_other(tmp_path):
+    """The signal comes while the content is written, for that takes nearly all of the time."""
+    signal = pytest.importorskip("signal")
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("has no timers")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    content = "old" * 2**23
+
+    def write_for_ever():
+        while True:
+            write_whole(tmp_path / "a", content)
+
+    write_whole(tmp_path / "a", content)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            write_for_ever()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == content
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from pytest_memreq.reports.files import write_whole
+
+path, turn = Path(sys.argv[1]), 0
+while True:
+    write_whole(path, f"{turn % 10}" * 300_000)
+    turn += 1
+    if turn == 2:
+        print("writing", flush=True)
+"""
+
+
+@pytest.mark.parametrize("wait_seconds", [0.001, 0.01, 0.02, 0.05])
+def test_a_process_that_is_killed_leaves_a_whole_file(tmp_path, wait_seconds):
+    path = tmp_path / "a"
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        writer.stdout.readline()
+        time.sleep(wait_seconds)
+        writer.kill()
+    content = path.read_text()
+    assert content == content[:1] * 300_000

@@ -1,0 +1,43 @@
+"""From a run's results to entries of a baseline."""
+
+from __future__ import annotations
+
+from pytest_memreq.gate.baseline import NOT_IN_BASELINE, Entry, device_class
+from pytest_memreq.gate.largest import largest_of
+from pytest_memreq.requirement import METRICS
+from pytest_memreq.results import Environment, Results, TestResult
+
+WHOLE = ("within", "regressed", "improved")  # what others have goes only as far as the test came
+
+
+def entry_of(test: TestResult, environment: Environment) -> Entry | None:
+    """The entry of a test, None for one whose figures are not all that it needs."""
+    is_known = any(test.peak.of(metric) is not None for metric in METRICS)
+    if test.mode is None or not is_known or not is_whole(test):
+        return None
+    return Entry(
+        nodeid=test.nodeid,
+        device=device_class(
+            mode=test.mode,
+            gpu=test.gpu or environment.gpu,
+            torch=environment.torch,
+            allocator=environment.allocator,
+            world_size=environment.world_size,
+        ),
+        peak=test.peak,
+        breakdown=test.breakdown,
+        largest=largest_of(test.sites, test.breakdown),
+    )
+
+
+def is_whole(test: TestResult) -> bool:
+    """True where a test came through and nothing but its baseline may be missing."""
+    lacks_baseline = test.verdict == "unchecked" and test.reason.startswith(NOT_IN_BASELINE)
+    return test.verdict in WHOLE or lacks_baseline
+
+
+def entries_of(results: Results) -> tuple[tuple[Entry, ...], tuple[TestResult, ...]]:
+    """The entries of a run, and its tests that have none."""
+    pairs = [(test, entry_of(test, results.environment)) for test in results.tests]
+    entries = tuple(entry for _, entry in pairs if entry is not None)
+    return entries, tuple(test for test, entry in pairs if entry is None)

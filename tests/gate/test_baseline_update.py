@@ -1,0 +1,124 @@
+"""What a run changes in a baseline."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_memreq import MemreqError
+from pytest_memreq.gate.baseline import baseline_of
+from pytest_memreq.gate.baseline_update import (
+    WHICH,
+    WRITES,
+    Change,
+    Coverage,
+    Found,
+    check_may_update,
+    stale,
+    update,
+    without,
+)
+from pytest_memreq.gate.verdict import VERDICT_WORDS
+from tests.gate.baselines import BASELINES, ENTRIES, H200, L4, entry
+
+OLD = {word: entry(f"test_a.py::{word}") for word in VERDICT_WORDS}
+BASELINE = baseline_of(OLD.values())
+FOUND = [
+    *(Found(entry=entry(f"test_a.py::{word}", 7), word=word) for word in VERDICT_WORDS),
+    Found(entry=entry("test_a.py::new", 7), word=None),
+]
+
+
+@pytest.mark.parametrize(
+    ("which", "written"),
+    [
+        ("new", {"new"}),
+        ("failing", {"new", "regressed", "improved"}),
+        ("all", {"new", *VERDICT_WORDS}),
+    ],
+)
+def test_what_each_choice_writes(which, written):
+    changed = update(BASELINE, FOUND, which)
+    assert {change.new.nodeid.partition("::")[2] for change in changed.changes} == written
+    for each in changed.baseline.entries:
+        is_new = each.nodeid.partition("::")[2] in written
+        assert each.peak.allocated_bytes == (7 if is_new else 1000)
+    assert changed.kept == len(BASELINE.entries) - len(written - {"new"})
+
+
+def test_a_change_has_both_sides():
+    changed = update(BASELINE, FOUND, "failing")
+    assert Change(old=None, new=entry("test_a.py::new", 7)) in changed.changes
+    assert Change(old=OLD["regressed"], new=entry("test_a.py::regressed", 7)) in changed.changes
+
+
+def test_another_torch_keeps_the_old_entry_beside_the_new_one():
+    newer = entry(device=replace(H200, torch="2.14"))
+    changed = update(baseline_of([entry()]), [Found(entry=newer, word="within")], "all")
+    assert changed.changes == (Change(old=entry(), new=newer),)
+    assert changed.baseline == baseline_of([entry(), newer])
+    assert changed.kept == 1
+
+
+def test_other_devices_are_left_alone():
+    changed = update(baseline_of([entry(device=L4)]), [Found(entry=entry(), word=None)], "all")
+    assert changed.changes == (Change(old=None, new=entry()),)
+    assert changed.baseline == baseline_of([entry(device=L4), entry()])
+
+
+GONE = entry("test_a.py::gone")
+
+
+@pytest.mark.parametrize(
+    ("files", "nodeids", "devices", "is_stale"),
+    [
+        ({"test_a.py"}, {"test_a.py::there"}, [H200], True),
+        ({"test_a.py"}, {"test_a.py::gone"}, [H200], False),  # deselected, perhaps
+        ({"test_b.py"}, set(), [H200], False),  # another file
+        (set(), set(), [H200], False),
+        ({"test_a.py"}, set(), [], False),  # nothing ran
+        ({"test_a.py"}, set(), [L4], False),  # its own device was not there
+        ({"test_a.py"}, set(), [L4, replace(H200, torch="2.14")], True),
+        ({"test_a.py::gone"}, set(), [H200], False),
+        ({"test_a"}, set(), [H200], False),
+    ],
+)
+def test_only_what_the_run_covered_is_stale(files, nodeids, devices, is_stale):
+    coverage = Coverage(files=frozenset(files), nodeids=frozenset(nodeids), devices=tuple(devices))
+    baseline = baseline_of([GONE])
+    assert stale(baseline, coverage) == ((GONE,) if is_stale else ())
+    changed = update(baseline, [], "new", coverage)
+    assert changed.changes == ((Change(old=GONE, new=None),) if is_stale else ())
+    assert changed.baseline == baseline_of([] if is_stale else [GONE])
+
+
+@given(BASELINES, st.lists(ENTRIES, max_size=4), st.sampled_from(WHICH), st.data())
+def test_the_baseline_after_is_the_one_before_with_its_changes(baseline, entries, which, data):
+    words = st.none() | st.sampled_from(VERDICT_WORDS)
+    found = [Found(entry=each, word=data.draw(words)) for each in entries]
+    changed = update(baseline, found, which)
+    written = {each.entry.order: each.entry for each in found if each.word in WRITES[which]}
+    before = {each.order: each for each in baseline.entries}
+    assert changed.baseline == baseline_of((before | written).values())
+    assert changed.is_empty == (changed.baseline == baseline)
+    assert update(changed.baseline, found, which).is_empty or len(written) < len(found)
+
+
+@given(BASELINES)
+def test_leaving_out_all_leaves_nothing(baseline):
+    changed = without(baseline, baseline.entries)
+    assert changed.baseline.entries == ()
+    assert (len(changed.changes), changed.kept) == (len(baseline.entries), 0)
+
+
+@pytest.mark.parametrize("variables", [{}, {"CI": ""}, {"PATH": "/ci"}])
+def test_one_may_update_on_ones_machine(variables):
+    check_may_update(variables, is_forced=False)
+
+
+@pytest.mark.parametrize("value", ["true", "1", "0", "false"])
+def test_an_update_on_a_ci_server_has_to_be_forced(value):
+    check_may_update({"CI": value}, is_forced=True)
+    with pytest.raises(MemreqError, match=r"--memreq-update is refused where CI is set: .*-in-ci"):
+        check_may_update({"CI": value}, is_forced=False)
