@@ -3,7 +3,7 @@
 Importing this imports no torch.
 """
 
-from pytest_memreq.errors import MemoryBudgetExceeded, MemreqError
+from pytest_memreq.errors import MemoryBudgetExceeded, MemoryRegressed, MemreqError
 from pytest_memreq.estimate import Parallelism, Solution, Transformer, estimate, solve
 from pytest_memreq.gate.budget import Budget
 from pytest_memreq.requirement import Breakdown, Requirement
@@ -16,6 +16,7 @@ __all__ = [
     "Breakdown",
     "Budget",
     "MemoryBudgetExceeded",
+    "MemoryRegressed",
     "MemreqError",
     "Parallelism",
     "Requirement",

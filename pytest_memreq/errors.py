@@ -17,3 +17,7 @@ class DeviceLostError(MemreqError):
 
 class MemoryBudgetExceeded(AssertionError):
     """Work needed more memory than its budget; `str()` names metric, peak, budget and excess."""
+
+
+class MemoryRegressed(AssertionError):
+    """Work needs more memory than its baseline and tolerance; `str()` says how much, and what."""

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pytest_memreq.gate.baseline import DeviceClass
+from pytest_memreq.gate.comparison import Before
+from pytest_memreq.gate.hints import Hint
 from pytest_memreq.gate.verdict import VERDICT_WORDS, Word
 from pytest_memreq.requirement import METRICS, Breakdown, DevicePeak, Peak, Site, Survivor
 
@@ -70,6 +73,9 @@ class TestResult:
     survivors: tuple[Survivor, ...] = ()
     snapshot: str | None = None
     sites: tuple[Site, ...] = ()
+    baseline: Before | None = None
+    grew: tuple[str, ...] = ()
+    hints: tuple[Hint, ...] = ()
     notes: tuple[str, ...] = ()
     duration_seconds: float = 0.0
     file: str | None = None
@@ -91,12 +97,14 @@ class TestResult:
         raw["survivors"] = [_survivor_to_dict(each) for each in self.survivors]
         raw["devices"] = [asdict(device) for device in self.devices]
         raw["held_by"] = [{"who": who, "bytes": size} for who, size in self.held_by]
-        return {**raw, "baseline": None, "ranks": None}
+        raw["grew"] = list(self.grew)
+        raw["hints"] = [asdict(hint) for hint in self.hints]
+        return {**raw, "ranks": None}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> TestResult:
         """The inverse of `to_dict`."""
-        kept = {k: v for k, v in raw.items() if k not in ("baseline", "ranks")}
+        kept = {k: v for k, v in raw.items() if k != "ranks"}
         broken_down, simulated = raw["breakdown"], raw["simulated"]
         absolute = raw["absolute_peak"]
         return cls(
@@ -107,6 +115,9 @@ class TestResult:
                 "breakdown": None if broken_down is None else Breakdown(**broken_down),
                 "sites": tuple(_site_from_dict(site) for site in raw["sites"]),
                 "notes": tuple(raw["notes"]),
+                "baseline": None if raw["baseline"] is None else _before_from_dict(raw["baseline"]),
+                "grew": tuple(raw["grew"]),
+                "hints": tuple(Hint(**hint) for hint in raw["hints"]),
                 "survivors": tuple(map(_survivor_from_dict, raw["survivors"])),
                 "absolute_peak": None if absolute is None else Peak(**absolute),
                 "devices": tuple(map(_device_from_dict, raw["devices"])),
@@ -151,6 +162,12 @@ def _simulated_from_dict(raw: Mapping[str, Any]) -> Simulated:
 def _device_from_dict(raw: Mapping[str, Any]) -> DevicePeak:
     peaks = {key: Peak(**raw[key]) for key in ("peak", "absolute_peak")}
     return DevicePeak(**{**raw, **peaks})
+
+
+def _before_from_dict(raw: Mapping[str, Any]) -> Before:
+    kinds = {"device": DeviceClass, "peak": Peak}
+    built = {k: None if raw[k] is None else kind(**raw[k]) for k, kind in kinds.items()}
+    return Before(**{**raw, **built})
 
 
 def _survivor_to_dict(survivor: Survivor) -> dict[str, Any]:

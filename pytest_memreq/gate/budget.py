@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from pytest_memreq.errors import MemreqError
+from pytest_memreq.gate.tolerance import Tolerance, parse_tolerance
 from pytest_memreq.requirement import METRICS, Metric
 from pytest_memreq.units import LIMIT_FORMS, parse_limit
 
@@ -24,7 +25,7 @@ class Budget:
 
     The rest is how the test is run: `enforce="cap"` has the allocator refuse what goes beyond,
     `isolate` runs it in a process of its own, `skip_too_small` skips it on a card with less than
-    its limits.
+    its limits. `tolerance` is how far it may move from its baseline.
     """
 
     requested: Limit | None = None
@@ -35,6 +36,7 @@ class Budget:
     enforce: str | None = None
     isolate: bool | None = None
     skip_too_small: bool | None = None
+    tolerance: Tolerance | None = None
 
     def of(self, metric: Metric) -> Limit | None:
         """The limit of one metric."""
@@ -123,6 +125,8 @@ def parse_budget(given: Mapping[str, object], *, where: str) -> Budget:
         metric: _parse(given.get(metric), f"{where}, {metric}") for metric in METRICS
     }
     rest: dict[str, Any] = {name: given.get(name) for name in ("enforce", *SWITCHES)}
+    if given.get("tolerance") is not None:
+        rest["tolerance"] = parse_tolerance(given["tolerance"], f"{where}, tolerance")
     return Budget(gpu=gpu, **rest, **limits)
 
 

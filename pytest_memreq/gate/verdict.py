@@ -85,14 +85,20 @@ def judge_refusal(
 
 
 def failure_message(
-    nodeid: str, reason: str, sites: Sequence[Site], survivors: Sequence[Survivor] = ()
+    nodeid: str,
+    reason: str,
+    sites: Sequence[Site],
+    survivors: Sequence[Survivor] = (),
+    grew: Sequence[str] = (),
 ) -> str:
-    """What a test over its budget fails with: test, figures, and the largest things live."""
+    """What a test fails with for its memory: figures, what grew, and the largest things live."""
     lines = [f"{nodeid}: {reason}"]
     if survivors:
         lines.append("still alive, largest first:")
         lines += [f"  {describe_survivor(each)}" for each in survivors[:SHOWN_SITES]]
         return "\n".join(lines)
+    if grew:
+        lines += ["what grew:", *(f"  {line}" for line in grew)]
     if sites:
         lines.append("live at the peak, largest first:")
         lines += [f"  {describe_site(site)}" for site in sites[:SHOWN_SITES]]

@@ -9,17 +9,19 @@ import pytest
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
+from pytest_memreq.plugin.baselines import baselines_of
 from pytest_memreq.plugin.config import add_options, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import relay_for
+from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
 
 MARKER_HELP = (
     "max_gpu_memory(limit=None, *, requested=None, allocated=None, reserved=None, device=None, "
-    "gpu=None, enforce=None, isolate=False, skip_too_small=False): the GPU memory that the test "
-    'may need, such as "12 GiB", bytes, or "80%" of the card; the first limit is on allocated'
+    "gpu=None, enforce=None, isolate=False, skip_too_small=False, tolerance=None): the GPU memory "
+    'that the test may need, such as "12 GiB", bytes, or "80%" of the card; the first limit is on allocated'
 )
 LEAK_MARKER_HELP = (
     "max_gpu_leak(limit, *, warmup=1, repeats=3): the GPU memory that the test may leave each time "
@@ -52,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", LEAK_MARKER_HELP)
     try:
         settings = read_settings(config)
+        baselines = None if settings.mode == "off" else baselines_of(config, settings)
     except MemreqError as error:
         raise pytest.UsageError(str(error)) from None
     plugins = config.pluginmanager
@@ -59,10 +62,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if relay is not None:
         plugins.register(relay, "memreq-relay")
     elif not hasattr(config, "workerinput"):
-        plugins.register(Reporting(config, settings), "memreq-reporting")
+        reporting = Reporting(config, settings)
+        plugins.register(reporting, "memreq-reporting")
+        if baselines is not None:
+            plugins.register(Recording(config, baselines, reporting), "memreq-recording")
     if settings.mode == "off":
         return
-    plugins.register(Session(config, settings), "memreq-session")
+    plugins.register(Session(config, settings, baselines), "memreq-session")
     if settings.mode != "measure":
         plugins.register(Importing(settings), "memreq-importing")
 

@@ -11,8 +11,8 @@ import pytest
 import tomli
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.gate.baseline import MISSING
-from pytest_memreq.gate.baseline_update import WHICH
+from pytest_memreq.gate.baseline import MISSING, Missing
+from pytest_memreq.gate.baseline_update import WHICH, Which
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
 from pytest_memreq.simulate.cards import find_card
@@ -46,8 +46,8 @@ class Settings:
     unchecked: str = "fail"
     history: str = "over"
     baseline: str = "memreq-baseline.json"
-    baseline_missing: str = "fail"
-    update: str | None = None
+    baseline_missing: Missing = "fail"
+    update: Which | None = None
     update_in_ci: bool = False
     tolerance: Tolerance = NO_TOLERANCE
     tolerances: tuple[tuple[str, Tolerance], ...] = ()

@@ -11,20 +11,22 @@ import pytest
 from pytest_memreq.errors import (
     DeviceLostError,
     MemreqError,
-    SimulationError,
 )
+from pytest_memreq.gate.baseline import both
 from pytest_memreq.gate.budget import Budget
+from pytest_memreq.gate.comparison import Comparison, what_grew
+from pytest_memreq.gate.hints import Hint, hints
 from pytest_memreq.gate.leak import judge_leak
 from pytest_memreq.gate.verdict import (
     NOTHING_ALLOCATED,
     Verdict,
     judge,
-    judge_refusal,
 )
 from pytest_memreq.holdings import Held, nothing_held, total_bytes
 from pytest_memreq.measure.backends import Explanation
+from pytest_memreq.plugin.baselines import Baselines
 from pytest_memreq.plugin.checks import Check
-from pytest_memreq.plugin.frames import is_out_of_memory
+from pytest_memreq.plugin.judging import pretended_note, verdict_of_exception, verdict_of_setup
 from pytest_memreq.plugin.leaks import Leak, find_leak
 from pytest_memreq.plugin.meters import Meter
 from pytest_memreq.requirement import METRICS, Finding, Peak
@@ -32,7 +34,6 @@ from pytest_memreq.results import Environment, Outcome, Simulated, TestResult
 from pytest_memreq.units import format_size
 
 NO_CAP = 'this device cannot refuse allocations, which enforce="cap" asks for'
-SHOWN_PRETENDED = 3
 REPORTED_SITES = 100  # a large model has thousands; the breakdown has them all
 
 
@@ -44,6 +45,7 @@ class Course:
     `simulated`.
     """
 
+    nodeid: str
     check: Check
     meter: Meter | None
     problem: str = ""
@@ -57,6 +59,8 @@ class Course:
     lost: str = ""
     cap_bytes: int | None = None
     snapshot: str | None = None
+    baselines: Baselines | None = None
+    comparison: Comparison | None = None
 
     def refuse_small_card(self) -> None:
         """Skip a test that asks to be, on a card with less than its limits."""
@@ -137,7 +141,7 @@ class Course:
     @property
     def is_to_explain(self) -> bool:
         """True where a limit was exceeded and nothing says yet by what."""
-        is_over = self.verdict is not None and self.verdict.word == "over"
+        is_over = self.verdict is not None and self.verdict.word in ("over", "regressed")
         is_leak = self.leak is not None and bool(self.leak.survivors)
         return is_over and not is_leak and self.finding is not None and not self.finding.sites
 
@@ -152,6 +156,29 @@ class Course:
                 notes=(*self.finding.notes, *explanation.notes),
             )
 
+    @property
+    def fails_improved(self) -> bool:
+        """True where needing less than the baseline is a failure as well."""
+        return self.comparison is not None and self.comparison.fails_improved
+
+    @property
+    def lacks_baseline(self) -> bool:
+        """True where there is a baseline, and nothing in it to hold the test against."""
+        return self.comparison is not None and self.comparison.match is None
+
+    @property
+    def grew(self) -> tuple[str, ...]:
+        """What changed since the baseline, for a test that is over or has regressed."""
+        is_to_tell = self.verdict is not None and self.verdict.word in ("over", "regressed")
+        if self.finding is None or not is_to_tell:
+            return ()
+        return what_grew(self.comparison, self.finding)
+
+    @property
+    def hints(self) -> tuple[Hint, ...]:
+        """Known causes that the figures have the evidence of."""
+        return () if self.finding is None else hints(self.finding)
+
     def environment(self) -> Environment:
         """What the figures hold for."""
         return Environment() if self.meter is None else self.meter.environment()
@@ -163,7 +190,7 @@ class Course:
         if report.when == "setup":
             if report.passed:
                 return None
-            self.verdict = self._verdict_of_setup(report)
+            self.verdict = verdict_of_setup(report, self.problem)
         elif self.verdict is None:
             return None
         elif report.failed and self.verdict.word in ("within", "improved"):
@@ -177,11 +204,13 @@ class Course:
         return self.meter
 
     def _verdict(self, finding: Finding, raised: BaseException | None) -> Verdict | None:
-        if not finding.did_allocate and not self.check.is_required:
+        if not finding.did_allocate and not self._is_required:
             return None
         try:
             if raised is not None:
-                return self._verdict_of_exception(finding, raised)
+                return verdict_of_exception(
+                    finding, raised, self._budget(), self.left_bytes(), self.cap_bytes
+                )
             return self._verdict_of_figures(finding)
         except MemreqError as error:
             return Verdict(word="unchecked", reason=str(error))
@@ -191,31 +220,21 @@ class Course:
         if problem:
             return Verdict(word="unchecked", reason=problem)
         verdict = judge(finding.peak, self._budget(), dict(finding.unknown))
-        if verdict.word != "within" or self.leak is None or self.check.leak is None:
+        if verdict.word == "within" and self.leak is not None and self.check.leak is not None:
+            leak = judge_leak(self.leak.growths, self.check.leak)
+            verdict = leak if leak.word == "over" or self.check.budget.is_empty else verdict
+        if self.baselines is None:
             return verdict
-        leak = judge_leak(self.leak.growths, self.check.leak)
-        return leak if leak.word == "over" or self.check.budget.is_empty else verdict
+        self.comparison = self.baselines.compare(
+            self.nodeid, self.environment(), finding, self.check.budget.tolerance
+        )
+        has_limit = self.check.leak is not None or not self.check.budget.is_empty
+        return both(verdict, self.comparison.verdict) if has_limit else self.comparison.verdict
 
-    def _verdict_of_exception(self, finding: Finding, raised: BaseException) -> Verdict:
-        if isinstance(raised, pytest.skip.Exception):
-            return Verdict(word="unchecked", reason=f"skipped: {raised.msg}")
-        if isinstance(raised, SimulationError):
-            return Verdict(word="unchecked", reason=str(raised))
-        if finding.refusal is not None and is_out_of_memory(raised):
-            return judge_refusal(finding.refusal, self._budget(), self.left_bytes(), self.cap_bytes)
-        if isinstance(raised, AssertionError) and finding.pretended:
-            calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
-            return Verdict(word="unchecked", reason=f"needs real values ({calls})")
-        return Verdict(word="error", reason=f"the test raised {type(raised).__name__}")
-
-    def _verdict_of_setup(self, report: pytest.TestReport) -> Verdict:
-        if report.skipped:
-            where = report.longrepr
-            reason = where[2] if isinstance(where, tuple) else str(where)
-            return Verdict(word="unchecked", reason=f"skipped: {reason.removeprefix('Skipped: ')}")
-        if self.problem:
-            return Verdict(word="unchecked", reason=self.problem)
-        return Verdict(word="error", reason="the test's setup failed")
+    @property
+    def _is_required(self) -> bool:
+        is_known = self.baselines is not None and self.baselines.knows(self.nodeid)
+        return self.check.is_required or is_known
 
     def _budget(self) -> Budget:
         return self.check.budget.in_bytes(None if self.meter is None else self.meter.card_bytes)
@@ -243,7 +262,10 @@ class Course:
             survivors=() if self.leak is None else self.leak.survivors,
             snapshot=self.snapshot,
             sites=finding.sites[:REPORTED_SITES],
-            notes=(*finding.notes, *_pretended_note(finding)),
+            baseline=None if self.comparison is None else self.comparison.before,
+            grew=self.grew,
+            hints=self.hints,
+            notes=(*finding.notes, *pretended_note(finding)),
             duration_seconds=report.duration,
             file=file,
             line=None if line is None else line + 1,
@@ -268,11 +290,3 @@ def _outcome(report: pytest.TestReport) -> Outcome:
     if hasattr(report, "wasxfail"):
         return "xfailed" if report.skipped else "xpassed"
     return report.outcome
-
-
-def _pretended_note(finding: Finding) -> tuple[str, ...]:
-    if not finding.pretended:
-        return ()
-    calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
-    more = len(finding.pretended) - SHOWN_PRETENDED
-    return (f"values were made up: {calls}" + (f" and {more} more" if more > 0 else ""),)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_memreq.errors import MemoryBudgetExceeded
+from pytest_memreq.errors import MemoryBudgetExceeded, MemoryRegressed
+from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import failure_message
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.course import Course
 
+FAILURES = {"over": MemoryBudgetExceeded, "regressed": MemoryRegressed}
 BYSTANDER = (
     "memreq: needs a CUDA device, which is only pretended here "
     "(run with --memreq=off, or keep it in a module without budgets)"
@@ -27,13 +29,16 @@ def enforce(
     verdict = course.verdict
     if verdict is None:
         return
-    if verdict.word == "over":
+    if verdict.word in FAILURES:
         sites = course.finding.sites if course.finding is not None else ()
         survivors = course.leak.survivors if course.leak is not None else ()
-        message = failure_message(nodeid, verdict.reason, sites, survivors)
-        raise MemoryBudgetExceeded(message) from raised
+        message = failure_message(nodeid, verdict.reason, sites, survivors, course.grew)
+        told = [message, *(line for hint in course.hints for line in describe_hint(hint))]
+        raise FAILURES[verdict.word]("\n".join(told)) from raised
+    if verdict.word == "improved" and course.fails_improved:
+        pytest.fail(f"memreq: {nodeid}: {verdict.reason}", pytrace=False)
     if verdict.word == "unchecked" and not verdict.reason.startswith("skipped"):
         message = f"memreq: unchecked: {verdict.reason}"
-        if settings.unchecked == "skip":
+        if settings.unchecked == "skip" and not course.lacks_baseline:
             pytest.skip(message)
         pytest.fail(message, pytrace=False)

@@ -17,7 +17,10 @@ from pytest_memreq.results import Environment, Results, TestResult
 from pytest_memreq.simulate.cards import DEFAULT_CARD
 
 SHOWN_WITHOUT_REPORT = ("over", "regressed", "unchecked", "error")
-MARKUP = {"over": "red", "error": "red", "regressed": "red", "unchecked": "yellow"}
+MARKUP = {
+    **dict.fromkeys(("over", "error", "regressed"), "red"),
+    **dict.fromkeys(("unchecked", "improved"), "yellow"),
+}
 
 
 class Reporting:
@@ -79,7 +82,7 @@ class Reporting:
     def pytest_report_teststatus(self, report: pytest.TestReport) -> object | None:
         """M for a test that failed because of its memory."""
         brought = detach(report) if report.when == "call" and report.failed else None
-        if brought is None or brought[0].verdict != "over":
+        if brought is None or brought[0].verdict not in ("over", "regressed"):
             return None
         return "failed", "M", ("MEMORY", {"red": True})
 
@@ -93,7 +96,7 @@ class Reporting:
             return
         if self._settings.report:
             try:
-                write_reports(self._directory(), self._results())
+                write_reports(self._directory(), self.results())
             except MemreqError as error:
                 self._problems.append(str(error))
         if self._tests and not any(test.is_checked for test in self._tests.values()):
@@ -117,17 +120,19 @@ class Reporting:
             terminalreporter.write_line(f"memreq: {problem}", red=True)
 
     def _shown(self) -> Results:
-        results = self._results()
+        results = self.results()
         if self._settings.report:
             return results
         tests = tuple(
             test
             for test in results.tests
-            if test.verdict in SHOWN_WITHOUT_REPORT and test.outcome == "failed"
+            if test.verdict == "improved"
+            or (test.verdict in SHOWN_WITHOUT_REPORT and test.outcome == "failed")
         )
         return Results(tests=tests, environment=results.environment)
 
-    def _results(self) -> Results:
+    def results(self) -> Results:
+        """What came so far, in the order of node ids."""
         tests = tuple(self._tests[nodeid] for nodeid in sorted(self._tests))
         return Results(tests=tests, environment=self._environment)
 

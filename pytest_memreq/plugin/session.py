@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 
 import pytest
 
 from pytest_memreq import garbage
 from pytest_memreq.errors import DeviceLostError, MemreqError
 from pytest_memreq.gate.verdict import Verdict
+from pytest_memreq.plugin.baselines import Baselines
 from pytest_memreq.plugin.calling import called
 from pytest_memreq.plugin.checks import CHECK, Check, check_of
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.course import COURSE, Course
+from pytest_memreq.plugin.covering import Covering
 from pytest_memreq.plugin.enforcing import enforce
 from pytest_memreq.plugin.frames import clear_frames
 from pytest_memreq.plugin.isolation import is_to_isolate, run_isolated
@@ -25,12 +28,18 @@ from pytest_memreq.plugin.wire import attach, attach_leak, refuse_run
 class Session:
     """pytest's hooks around a test, in the process that runs it."""
 
-    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+    def __init__(
+        self, config: pytest.Config, settings: Settings, baselines: Baselines | None
+    ) -> None:
         self.settings = settings
+        self.baselines = baselines
+        self.covering = Covering(config)
+        config.pluginmanager.register(self.covering, "memreq-covering")
         self.meters = Meters(config, settings)
         self.owning = Owning(self.meters, settings)
         config.pluginmanager.register(self.owning, "memreq-owning")
 
+    @pytest.hookimpl(tryfirst=True)  # before tests are deselected
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
@@ -40,6 +49,7 @@ class Session:
         except MemreqError as error:
             refuse_run(config, items, str(error))
             return
+        self.covering.note(item.nodeid for item, check in checks.items() if check is not None)
         for item, check in checks.items():
             if check is not None:
                 item.stash[CHECK] = check
@@ -159,13 +169,24 @@ class Session:
     def _begin(self, item: pytest.Item, check: Check) -> Course:
         gpu = check.budget.gpu
         if is_rehearsal(item):
-            course = Course(check=check, meter=self.meters.rehearsal_for(gpu), is_rehearsal=True)
+            course = Course(
+                nodeid=item.nodeid,
+                check=check,
+                meter=self.meters.rehearsal_for(gpu),
+                is_rehearsal=True,
+            )
         else:
             simulated = item.stash.get(SIMULATED, None)
             try:
-                course = Course(check=check, meter=self.meters.meter_for(gpu), simulated=simulated)
+                course = Course(
+                    nodeid=item.nodeid,
+                    check=check,
+                    meter=self.meters.meter_for(gpu),
+                    simulated=simulated,
+                    baselines=self.baselines,
+                )
             except MemreqError as error:
-                return Course(check=check, meter=None, problem=str(error))
+                return Course(nodeid=item.nodeid, check=check, meter=None, problem=str(error))
         return self._prepared(item, course)
 
     def _prepared(self, item: pytest.Item, course: Course) -> Course:
@@ -175,7 +196,7 @@ class Session:
             self.owning.enter(item, course.meter)
         except DeviceLostError as error:
             self.meters.lost = f"{error} (before {item.nodeid})"
-            return Course(check=course.check, meter=None, problem=self.meters.lost)
+            return replace(course, meter=None, problem=self.meters.lost)
         return course
 
     def _leave(self, item: pytest.Item, course: Course, meter: Meter) -> None:

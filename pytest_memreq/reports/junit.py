@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 import junit_xml
 
+from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import SHOWN_SITES, describe_site
 from pytest_memreq.reports.text import visible, visible_lines
 from pytest_memreq.results import Results, TestResult
@@ -77,7 +78,9 @@ def _explanation(test: TestResult) -> str:
         lines.append(f"peak: {test.peak_at}")
     if test.breakdown is not None:
         lines += [f"{word}: {size} bytes" for word, size in test.breakdown.items() if size]
+    lines += test.grew
     lines += [describe_site(site) for site in test.sites[:SHOWN_SITES]]
+    lines += [line for hint in test.hints for line in describe_hint(hint)]
     return "\n".join(lines)
 
 

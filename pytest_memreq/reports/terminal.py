@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import (
     SHOWN_SITES,
     Word,
@@ -21,7 +22,7 @@ from pytest_memreq.units import format_size
 BAR_CELLS = 10
 SHOWN_HOLDERS = 3
 INDENT = "    "
-SHOWN_WITH_DETAILS = ("over", "regressed", "error", "unchecked")
+SHOWN_WITH_DETAILS = ("over", "regressed", "improved", "error", "unchecked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,8 @@ def _heading(results: Results) -> str:
 def _rows(test: TestResult, width: int) -> Iterator[str]:
     used = _used(test)
     metric = max(used, key=lambda metric: used[metric], default=METRICS[1])
-    peak = _size(test.peak.of(metric))
-    limit = _size(test.budget.get(f"{metric}_bytes")) if test.budget else "-"
-    name = "" if metric == "allocated" else f" {metric}"
-    figures = f"{_verdict(test):9} {peak:>11} of {limit:>11}{name} {_bar(used.get(metric))}"
+    figures = f"{_verdict(test):9} {_size(test.peak.of(metric)):>11} {_beside_limit(test, metric)}"
+    figures = f"{figures} {_bar(used.get(metric))}"
     nodeid = visible(test.nodeid)
     place = f"  {visible(test.peak_at)}" if test.peak_at else ""
     if len(figures) + len(nodeid) + len(place) < width:
@@ -67,6 +66,16 @@ def _rows(test: TestResult, width: int) -> Iterator[str]:
     yield INDENT + shortened(nodeid, width - len(INDENT))
     if place:
         yield f"{INDENT}{shortened(f'peak: {place.strip()}', width - len(INDENT))}"
+
+
+def _beside_limit(test: TestResult, metric: Metric) -> str:
+    """The budget of the metric; without any budget, what the test needed before."""
+    name = "" if metric == "allocated" else f" {metric}"
+    before = None if test.baseline is None else test.baseline.peak
+    if not test.budget and before is not None:
+        return f"was {_size(before.of(metric)):>10}{name}"
+    limit = _size(test.budget.get(f"{metric}_bytes")) if test.budget else "-"
+    return f"of {limit:>11}{name}"
 
 
 def _details(test: TestResult) -> Iterator[str]:
@@ -81,11 +90,14 @@ def _details(test: TestResult) -> Iterator[str]:
         return
     yield visible(test.reason)
     yield from (visible(describe_survivor(each)) for each in test.survivors[:SHOWN_SITES])
+    yield from map(visible, test.grew)
     if test.fixtures_bytes:
         yield f"fixtures hold {figure(test.fixtures_bytes)} of it"
     if test.breakdown is not None and test.breakdown.total_bytes and test.verdict != "unchecked":
         yield _breakdown(test.breakdown)
         yield from (visible(describe_site(site)) for site in test.sites[:SHOWN_SITES])
+    if test.verdict != "unchecked":
+        yield from (visible(line) for hint in test.hints for line in describe_hint(hint))
 
 
 def _held(held_by: tuple[tuple[str, int], ...]) -> str:

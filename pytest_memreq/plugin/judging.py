@@ -1,0 +1,53 @@
+"""Verdicts on tests that did not come through, and what is said of made-up values."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_memreq.errors import SimulationError
+from pytest_memreq.gate.budget import Budget
+from pytest_memreq.gate.verdict import Verdict, judge_refusal
+from pytest_memreq.plugin.frames import is_out_of_memory
+from pytest_memreq.requirement import Finding
+
+SHOWN_PRETENDED = 3
+
+
+def verdict_of_exception(
+    finding: Finding,
+    raised: BaseException,
+    budget: Budget,
+    left_bytes: int,
+    cap_bytes: int | None,
+) -> Verdict:
+    """On a test whose call raised; the rest as `judge_refusal` takes it."""
+    if isinstance(raised, pytest.skip.Exception):
+        return Verdict(word="unchecked", reason=f"skipped: {raised.msg}")
+    if isinstance(raised, SimulationError):
+        return Verdict(word="unchecked", reason=str(raised))
+    if finding.refusal is not None and is_out_of_memory(raised):
+        return judge_refusal(finding.refusal, budget, left_bytes, cap_bytes)
+    if isinstance(raised, AssertionError) and finding.pretended:
+        calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
+        return Verdict(word="unchecked", reason=f"needs real values ({calls})")
+    return Verdict(word="error", reason=f"the test raised {type(raised).__name__}")
+
+
+def verdict_of_setup(report: pytest.TestReport, problem: str) -> Verdict:
+    """On a test whose call never came; `problem` is ours."""
+    if report.skipped:
+        where = report.longrepr
+        reason = where[2] if isinstance(where, tuple) else str(where)
+        return Verdict(word="unchecked", reason=f"skipped: {reason.removeprefix('Skipped: ')}")
+    if problem:
+        return Verdict(word="unchecked", reason=problem)
+    return Verdict(word="error", reason="the test's setup failed")
+
+
+def pretended_note(finding: Finding) -> tuple[str, ...]:
+    """The first calls that were answered with a made-up value, in a line; none if none was."""
+    if not finding.pretended:
+        return ()
+    calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
+    more = len(finding.pretended) - SHOWN_PRETENDED
+    return (f"values were made up: {calls}" + (f" and {more} more" if more > 0 else ""),)

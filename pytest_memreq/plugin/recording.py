@@ -1,0 +1,114 @@
+"""The controller's part of a baseline: what the run changes in it, and which entries are stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_memreq.errors import MemreqError
+from pytest_memreq.gate.baseline_text import to_text
+from pytest_memreq.gate.baseline_update import Coverage, Found, Update, file_of, stale, update
+from pytest_memreq.plugin.baselines import Baselines, is_writer
+from pytest_memreq.plugin.covering import OUTPUT, Covering
+from pytest_memreq.plugin.reporting import Reporting
+from pytest_memreq.reports.baseline_table import render
+from pytest_memreq.reports.files import write_whole
+from pytest_memreq.reports.recording import entries_of, entry_of
+from pytest_memreq.reports.text import visible
+from pytest_memreq.results import Results, TestResult
+
+SHOWN_STALE = 5
+UNFINISHED = "the run did not finish: the baseline is as it was"
+
+
+class Recording:
+    """Writes the baseline at the end of a run that was asked to, and tells what is stale."""
+
+    def __init__(self, config: pytest.Config, baselines: Baselines, reporting: Reporting) -> None:
+        self._config = config
+        self._baselines = baselines
+        self._reporting = reporting
+        self._covered: list[dict[str, list[str]]] = []
+        self._lines: list[str] = []
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        """Hear what a worker collected."""
+        output = getattr(node, "workeroutput", {})
+        if OUTPUT in output:
+            self._covered.append(output[OUTPUT])
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write what is to be written; a file that cannot be fails the run."""
+        is_over = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        if self._config.option.collectonly or not is_writer():
+            return
+        if not is_over:
+            self._lines = [UNFINISHED] if self._baselines.which is not None else []
+            return
+        try:
+            self._lines = list(self._finished(self._reporting.results()))
+        except MemreqError as error:
+            self._lines = [f"memreq: {error}"]
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The table of what changed, ready for a pull request."""
+        if self._lines:
+            terminalreporter.write_sep("=", "GPU memory baseline")
+        for line in self._lines:
+            terminalreporter.write_line(line)
+
+    def _finished(self, results: Results) -> Iterator[str]:
+        coverage = self._coverage(results)
+        if self._baselines.which is None:
+            yield from _told_stale([e.nodeid for e in stale(self._baselines.baseline, coverage)])
+            return
+        changed, missing = self._update(results, coverage)
+        if not changed.is_empty:
+            write_whole(self._baselines.path, to_text(changed.baseline))
+        yield from render(changed).split("\n")
+        for test in missing:
+            yield f"not written: {visible(test.nodeid)}: {test.verdict}: {visible(test.reason)}"
+
+    def _update(
+        self, results: Results, coverage: Coverage
+    ) -> tuple[Update, tuple[TestResult, ...]]:
+        assert self._baselines.which is not None  # who does not write does not come here
+        entries, missing = entries_of(results)
+        befores = {test.nodeid: test.baseline for test in results.tests}
+        found = [
+            Found(entry=entry, word=None if before is None else before.verdict)
+            for entry in entries
+            for before in [befores[entry.nodeid]]
+        ]
+        return update(self._baselines.baseline, found, self._baselines.which, coverage), missing
+
+    def _coverage(self, results: Results) -> Coverage:
+        covering = self._config.pluginmanager.get_plugin("memreq-covering")
+        assert isinstance(covering, Covering)  # registered with the session
+        own = {"files": sorted(covering.files), "nodeids": sorted(covering.nodeids)}
+        covered = self._covered or [own]
+        entries = [entry_of(test, results.environment) for test in results.tests]
+        known = {file_of(entry.nodeid) for entry in self._baselines.baseline.entries}
+        gone = [file for file in known if not self._is_there(file)]
+        return Coverage(
+            files=frozenset([*gone, *(file for each in covered for file in each["files"])]),
+            nodeids=frozenset(nodeid for each in covered for nodeid in each["nodeids"]),
+            devices=tuple(dict.fromkeys(e.device for e in entries if e is not None)),
+        )
+
+    def _is_there(self, file: str) -> bool:
+        try:
+            return (self._config.rootpath / file).exists()
+        except (OSError, ValueError):  # what a system takes for no name is that of no file
+            return False
+
+
+def _told_stale(nodeids: list[str]) -> Iterator[str]:
+    if not nodeids:
+        return
+    shown = ", ".join(visible(nodeid) for nodeid in nodeids[:SHOWN_STALE])
+    more = f" and {len(nodeids) - SHOWN_STALE} more" * (len(nodeids) > SHOWN_STALE)
+    yield f"the baseline has tests that are gone: {shown}{more}; --memreq-update new takes them out"
