@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from pytest_memreq.errors import MemreqError
@@ -22,6 +22,7 @@ from pytest_memreq.strict_json import build, check_format, exact_keys, parse, sh
 FORMAT = 1
 END = "end"
 PARTS = {"device": DeviceClass, "peak": Peak, "breakdown": Breakdown}
+NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in (*PARTS.values(), Thing)}
 
 
 def to_text(baseline: Baseline) -> str:
@@ -49,16 +50,21 @@ def from_text(content: bytes, where: str) -> Baseline:
 
 
 def _block(entry: Entry) -> str:
-    breakdown = None if entry.breakdown is None else asdict(entry.breakdown)
-    head = f'"nodeid": {_json(entry.nodeid)}, "device": {_json(asdict(entry.device))}'
+    breakdown = None if entry.breakdown is None else _plain(entry.breakdown)
+    head = f'"nodeid": {_json(entry.nodeid)}, "device": {_json(_plain(entry.device))}'
     return ",\n ".join(
         [
             f"{{{head}",
-            f'"peak": {_lines(asdict(entry.peak))}',
+            f'"peak": {_lines(_plain(entry.peak))}',
             f'"breakdown": {_json(None) if breakdown is None else _lines(breakdown)}',
             f'"largest": [\n  {_things(entry.largest)}\n ]}}',
         ]
     )
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """Its fields, as JSON has them; `asdict` would copy each first."""
+    return {name: getattr(value, name) for name in NAMES[type(value)]}
 
 
 def _lines(figures: Mapping[str, int | None]) -> str:
@@ -66,7 +72,7 @@ def _lines(figures: Mapping[str, int | None]) -> str:
 
 
 def _things(largest: Largest) -> str:
-    things = [_json(asdict(thing)) for thing in largest.things]
+    things = [_json(_plain(thing)) for thing in largest.things]
     return _joined([*things, _json({"rest_bytes": largest.rest_bytes})])
 
 
@@ -82,7 +88,7 @@ def _entry(raw: object, where: str) -> Entry:
     given = exact_keys(raw, ("nodeid", *PARTS, "largest"), where)
     for name, kind in PARTS.items():
         if given[name] is not None:
-            exact_keys(given[name], _names(kind), f"{where}.{name}")
+            exact_keys(given[name], NAMES[kind], f"{where}.{name}")
     entry = build(Entry, {**given, "largest": _largest(given["largest"], where)}, where)
     if all(entry.peak.of(metric) is None for metric in METRICS):
         raise MemreqError(f"{where}.peak: not one figure is known")
@@ -94,13 +100,9 @@ def _largest(raw: object, where: str) -> dict[str, Any]:
     if not isinstance(raw, list) or not raw:
         raise MemreqError(f'{where}.largest: {shown(raw)} does not end with "rest_bytes"')
     for n, thing in enumerate(raw[:-1]):
-        exact_keys(thing, _names(Thing), f"{where}.largest[{n}]")
+        exact_keys(thing, NAMES[Thing], f"{where}.largest[{n}]")
     last = exact_keys(raw[-1], ("rest_bytes",), f"{where}.largest[{len(raw) - 1}]")
     return {"things": raw[:-1], **last}
-
-
-def _names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
 
 
 def _twice(entries: Iterable[Entry]) -> str:

@@ -221,6 +221,14 @@ def test_things_are_sites_without_their_lines_and_operators():
     assert largest.is_whole
 
 
+def test_things_stand_in_the_order_of_their_names_whatever_they_need():
+    sites = [Site(bytes=n, category="other", module=f"m{n}") for n in (1, 3, 2)]
+    larger = [replace(sites[0], bytes=9), *sites[1:]]
+    for given_ in (sites, larger):
+        modules = [thing.module for thing in largest_of(given_, None).things]
+        assert modules == ["m1", "m2", "m3"]
+
+
 def test_the_rest_is_what_is_not_listed():
     sizes = range(1, LISTED_THINGS + 6)
     largest = largest_of(sites_of(sizes), Breakdown(activations_bytes=sum(sizes)))

@@ -236,6 +236,7 @@ def test_the_cards_name_decides_capacity_and_kernels(pytester, report):
     result.assert_outcomes(passed=2)
     budgets = [test["budget"]["allocated_bytes"] for test in tests.values()]
     assert budgets[0] < budgets[1]
+    assert [test["gpu"] for test in tests.values()] == ["Tesla T4", "NVIDIA L4"]
 
 
 def test_the_fixture_gives_a_device_regions_and_checks(pytester, report):
