@@ -21,7 +21,8 @@ from pytest_memreq.plugin.session import Session
 MARKER_HELP = (
     "max_gpu_memory(limit=None, *, requested=None, allocated=None, reserved=None, device=None, "
     "gpu=None, enforce=None, isolate=False, skip_too_small=False, tolerance=None): the GPU memory "
-    'that the test may need, such as "12 GiB", bytes, or "80%" of the card; the first limit is on allocated'
+    'that the test may need, such as "12 GiB", bytes, or "80%" of the card; the first limit is on '
+    "allocated"
 )
 LEAK_MARKER_HELP = (
     "max_gpu_leak(limit, *, warmup=1, repeats=3): the GPU memory that the test may leave each time "

@@ -56,7 +56,8 @@ def _rows(test: TestResult, width: int) -> Iterator[str]:
     used = _used(test)
     metric = max(used, key=lambda metric: used[metric], default=METRICS[1])
     figures = f"{_verdict(test):9} {_size(test.peak.of(metric)):>11} {_beside_limit(test, metric)}"
-    figures = f"{figures} {_bar(used.get(metric))}"
+    if test.budget or test.baseline is None:
+        figures = f"{figures} {_bar(used.get(metric))}"
     nodeid = visible(test.nodeid)
     place = f"  {visible(test.peak_at)}" if test.peak_at else ""
     if len(figures) + len(nodeid) + len(place) < width:
