@@ -39,11 +39,18 @@ class Simulated:
     """What simulating a test said that was measured as well.
 
     `reason` says why the peak is not all that the test does, where the test did not come through.
+    `divergence` has a line a metric that is too far from what was measured, `grew` what changed
+    since the simulated entry of the baseline.
     """
 
     gpu: str
     peak: Peak
     reason: str = ""
+    breakdown: Breakdown | None = None
+    sites: tuple[Site, ...] = ()
+    baseline: Before | None = None
+    grew: tuple[str, ...] = ()
+    divergence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +105,10 @@ class TestResult:
         raw["devices"] = [asdict(device) for device in self.devices]
         raw["held_by"] = [{"who": who, "bytes": size} for who, size in self.held_by]
         raw["grew"] = list(self.grew)
+        if self.simulated is not None:
+            lists = {name: list(raw["simulated"][name]) for name in ("grew", "divergence")}
+            sites = [_site_to_dict(site) for site in self.simulated.sites]
+            raw["simulated"] = {**raw["simulated"], **lists, "sites": sites}
         raw["hints"] = [asdict(hint) for hint in self.hints]
         return {**raw, "ranks": None}
 
@@ -156,7 +167,16 @@ def to_json(results: Results) -> str:
 
 
 def _simulated_from_dict(raw: Mapping[str, Any]) -> Simulated:
-    return Simulated(**{**raw, "peak": Peak(**raw["peak"])})
+    breakdown, before = raw["breakdown"], raw["baseline"]
+    built = {
+        "peak": Peak(**raw["peak"]),
+        "breakdown": None if breakdown is None else Breakdown(**breakdown),
+        "sites": tuple(_site_from_dict(site) for site in raw["sites"]),
+        "baseline": None if before is None else _before_from_dict(before),
+        "grew": tuple(raw["grew"]),
+        "divergence": tuple(raw["divergence"]),
+    }
+    return Simulated(**{**raw, **built})
 
 
 def _device_from_dict(raw: Mapping[str, Any]) -> DevicePeak:

@@ -136,7 +136,9 @@ def test_no_device_here(capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "validate needs --device, which is all there is to validate so far"),
+        ([], "validate needs --device, or reports of runs with --memreq=both"),
+        (["--device", "report"], "validate takes --device or reports, not both"),
+        (["--device", "--divergence=1 %"], "validate takes --device or reports, not both"),
         (["--device", "--repeats", "1"], "--repeats 1: it takes 2 or more to compare"),
         (["--device", "--repeats", "-3"], "--repeats -3: it takes 2 or more to compare"),
         (["--device", "--repeats", "x"], "argument --repeats: invalid int value: 'x'; see "),

@@ -1,4 +1,4 @@
-"""`memreq validate --device`: whether measuring gives the same figures every time here."""
+"""`memreq validate`: whether measuring gives the same figures every time, and simulating those."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from pytest_memreq.cli import divergences
 from pytest_memreq.cli.limits import CANNOT_TELL
 from pytest_memreq.cli.steadiness import Machine, Steadiness, as_document, as_text
 from pytest_memreq.errors import DeviceLostError, MemreqError
@@ -34,9 +35,11 @@ ALONE_SECONDS = 300  # for importing torch from a slow disk
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its options."""
     parser.description = (
-        "Measure small workloads alone and in many orders, and show that the figures agree. "
-        "Exit codes: 0 they do, 1 they do not, 2 there is no device."
+        "With --device, measure small workloads alone and in many orders, and show that the "
+        "figures agree. With reports, hold what was simulated against what was measured. "
+        "Exit codes: 0 they agree, 1 they do not, 2 there is no device, or nothing to compare."
     )
+    divergences.add_to(parser)
     parser.add_argument("--device", action="store_true", help="the meter, on the device here")
     parser.add_argument(
         "--repeats", type=int, default=20, metavar="N", help="measurements of each (default: 20)"
@@ -49,6 +52,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.reports and not arguments.device:
+        return divergences.validate_reports(arguments)
     _check(arguments)
     from pytest_memreq.measure.backends.finding import find_backends  # imports torch
     from pytest_memreq.measure.workloads import WORKLOADS  # imports torch
@@ -62,7 +67,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     if not arguments.device:
-        raise MemreqError("validate needs --device, which is all there is to validate so far")
+        raise MemreqError("validate needs --device, or reports of runs with --memreq=both")
+    if arguments.reports or arguments.divergence is not None:
+        raise MemreqError("validate takes --device or reports, not both")
     if arguments.repeats < FEWEST:
         raise MemreqError(f"--repeats {arguments.repeats}: it takes {FEWEST} or more to compare")
     output: Path | None = arguments.output

@@ -14,6 +14,7 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.baseline import MISSING, Missing
 from pytest_memreq.gate.baseline_update import WHICH, Which
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
+from pytest_memreq.gate.divergence import BOUND
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.units import LIMIT_FORMS
@@ -51,6 +52,7 @@ class Settings:
     update_in_ci: bool = False
     tolerance: Tolerance = NO_TOLERANCE
     tolerances: tuple[tuple[str, Tolerance], ...] = ()
+    divergence: Tolerance = BOUND
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -137,6 +139,13 @@ def _add_baseline_options(group: pytest.OptionGroup) -> None:
         dest="memreq_tolerance",
         metavar="LIMIT",
         help='how far a test may move from its baseline, such as "1 %%, 2 MiB"',
+    )
+    group.addoption(
+        "--memreq-divergence",
+        dest="memreq_divergence",
+        metavar="LIMIT",
+        help="how far a simulation may be from what is measured before that is reported "
+        '(default: "5 %%, 2 MiB")',
     )
 
 
@@ -260,5 +269,6 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "update": _choice(WHICH),
     "update_in_ci": _boolean,
     "tolerance": parse_tolerance,
+    "divergence": parse_tolerance,
     "tolerances": _globs(parse_tolerance, TABLE_FORM),
 }

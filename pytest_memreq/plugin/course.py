@@ -15,8 +15,10 @@ from pytest_memreq.errors import (
 from pytest_memreq.gate.baseline import both
 from pytest_memreq.gate.budget import Budget
 from pytest_memreq.gate.comparison import Comparison, what_grew
+from pytest_memreq.gate.divergence import BOUND, beyond
 from pytest_memreq.gate.hints import Hint, hints
 from pytest_memreq.gate.leak import judge_leak
+from pytest_memreq.gate.tolerance import Tolerance
 from pytest_memreq.gate.verdict import (
     NOTHING_ALLOCATED,
     Verdict,
@@ -26,14 +28,20 @@ from pytest_memreq.holdings import Held, nothing_held, total_bytes
 from pytest_memreq.measure.backends import Explanation
 from pytest_memreq.plugin.baselines import Baselines
 from pytest_memreq.plugin.checks import Check
-from pytest_memreq.plugin.judging import pretended_note, verdict_of_exception, verdict_of_setup
+from pytest_memreq.plugin.judging import (
+    outcome_of,
+    pretended_note,
+    verdict_of_exception,
+    verdict_of_setup,
+)
 from pytest_memreq.plugin.leaks import Leak, find_leak
 from pytest_memreq.plugin.meters import Meter
 from pytest_memreq.requirement import METRICS, Finding, Peak
-from pytest_memreq.results import Environment, Outcome, Simulated, TestResult
+from pytest_memreq.results import Environment, Simulated, TestResult
 from pytest_memreq.units import format_size
 
 NO_CAP = 'this device cannot refuse allocations, which enforce="cap" asks for'
+BY_SIMULATION = "by what was simulated:"
 REPORTED_SITES = 100  # a large model has thousands; the breakdown has them all
 
 
@@ -61,6 +69,7 @@ class Course:
     snapshot: str | None = None
     baselines: Baselines | None = None
     comparison: Comparison | None = None
+    bound: Tolerance = BOUND
 
     def refuse_small_card(self) -> None:
         """Skip a test that asks to be, on a card with less than its limits."""
@@ -77,13 +86,8 @@ class Course:
         self.held = held
         self._metered.start(held)
 
-    @property
-    def others_bytes(self) -> int:
-        """What others left, as it was when the call began."""
-        return total_bytes(self.held().others_blocks)
-
     def left_bytes(self) -> int:
-        """What is still there of it."""
+        """What is still there of what others left when the call began."""
         alive = frozenset(self._metered.live() or ())
         return total_bytes(block for block in self.held().others_blocks if block in alive)
 
@@ -172,7 +176,10 @@ class Course:
         is_to_tell = self.verdict is not None and self.verdict.word in ("over", "regressed")
         if self.finding is None or not is_to_tell:
             return ()
-        return what_grew(self.comparison, self.finding)
+        told = what_grew(self.comparison, self.finding)
+        if told or self.simulated is None or not self.simulated.grew:
+            return told
+        return (BY_SIMULATION, *self.simulated.grew)
 
     @property
     def hints(self) -> tuple[Hint, ...]:
@@ -249,10 +256,10 @@ class Course:
             mode=None if self.meter is None or self.finding is None else self.meter.mode,
             verdict=verdict.word,
             reason=verdict.reason,
-            outcome=_outcome(report),
+            outcome=outcome_of(report),
             peak=finding.peak,
             peak_at=finding.peak_at,
-            simulated=self.simulated,
+            simulated=self._simulated_beside(finding.peak),
             budget=self._budget_bytes(),
             breakdown=finding.breakdown,
             absolute_peak=finding.absolute_peak,
@@ -273,6 +280,11 @@ class Course:
             line=None if line is None else line + 1,
         )
 
+    def _simulated_beside(self, measured: Peak) -> Simulated | None:
+        if self.simulated is None or self.simulated.reason:
+            return self.simulated
+        return replace(self.simulated, divergence=beyond(self.simulated.peak, measured, self.bound))
+
     def _budget_or_none(self) -> Budget | None:
         try:
             return self._budget()
@@ -286,9 +298,3 @@ class Course:
 
 
 COURSE = pytest.StashKey[Course]()
-
-
-def _outcome(report: pytest.TestReport) -> Outcome:
-    if hasattr(report, "wasxfail"):
-        return "xfailed" if report.skipped else "xpassed"
-    return report.outcome

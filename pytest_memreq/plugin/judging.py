@@ -9,6 +9,7 @@ from pytest_memreq.gate.budget import Budget
 from pytest_memreq.gate.verdict import Verdict, judge_refusal
 from pytest_memreq.plugin.frames import is_out_of_memory
 from pytest_memreq.requirement import Finding
+from pytest_memreq.results import Outcome
 
 SHOWN_PRETENDED = 3
 
@@ -51,3 +52,10 @@ def pretended_note(finding: Finding) -> tuple[str, ...]:
     calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
     more = len(finding.pretended) - SHOWN_PRETENDED
     return (f"values were made up: {calls}" + (f" and {more} more" if more > 0 else ""),)
+
+
+def outcome_of(report: pytest.TestReport) -> Outcome:
+    """pytest's own, with expected failures told apart."""
+    if hasattr(report, "wasxfail"):
+        return "xfailed" if report.skipped else "xpassed"
+    return report.outcome

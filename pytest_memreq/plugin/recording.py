@@ -7,14 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_memreq.errors import MemreqError
+from pytest_memreq.gate.baseline import Entry
 from pytest_memreq.gate.baseline_text import to_text
 from pytest_memreq.gate.baseline_update import Coverage, Found, Update, file_of, stale, update
+from pytest_memreq.gate.verdict import Word
 from pytest_memreq.plugin.baselines import Baselines, is_writer
 from pytest_memreq.plugin.covering import OUTPUT, Covering
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.reports.baseline_table import render
 from pytest_memreq.reports.files import write_whole
-from pytest_memreq.reports.recording import entries_of, entry_of
+from pytest_memreq.reports.recording import entries_of
 from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Results, TestResult
 
@@ -77,12 +79,8 @@ class Recording:
     ) -> tuple[Update, tuple[TestResult, ...]]:
         assert self._baselines.which is not None  # who does not write does not come here
         entries, missing = entries_of(results)
-        befores = {test.nodeid: test.baseline for test in results.tests}
-        found = [
-            Found(entry=entry, word=None if before is None else before.verdict)
-            for entry in entries
-            for before in [befores[entry.nodeid]]
-        ]
+        tests = {test.nodeid: test for test in results.tests}
+        found = [Found(entry=e, word=_word(tests[e.nodeid], e)) for e in entries]
         return update(self._baselines.baseline, found, self._baselines.which, coverage), missing
 
     def _coverage(self, results: Results) -> Coverage:
@@ -90,13 +88,13 @@ class Recording:
         assert isinstance(covering, Covering)  # registered with the session
         own = {"files": sorted(covering.files), "nodeids": sorted(covering.nodeids)}
         covered = self._covered or [own]
-        entries = [entry_of(test, results.environment) for test in results.tests]
+        entries, _ = entries_of(results)
         known = {file_of(entry.nodeid) for entry in self._baselines.baseline.entries}
         gone = [file for file in known if not self._is_there(file)]
         return Coverage(
             files=frozenset([*gone, *(file for each in covered for file in each["files"])]),
             nodeids=frozenset(nodeid for each in covered for nodeid in each["nodeids"]),
-            devices=tuple(dict.fromkeys(e.device for e in entries if e is not None)),
+            devices=tuple(dict.fromkeys(entry.device for entry in entries)),
         )
 
     def _is_there(self, file: str) -> bool:
@@ -104,6 +102,13 @@ class Recording:
             return (self._config.rootpath / file).exists()
         except (OSError, ValueError):  # what a system takes for no name is that of no file
             return False
+
+
+def _word(test: TestResult, entry: Entry) -> Word | None:
+    """What the baseline said of an entry's figures: those of the test, or of its simulation."""
+    is_beside = test.simulated is not None and entry.device.mode != test.mode
+    before = test.simulated.baseline if is_beside and test.simulated else test.baseline
+    return None if before is None else before.verdict
 
 
 def _told_stale(nodeids: list[str]) -> Iterator[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from _pytest.runner import runtestprotocol
 
-from pytest_memreq.plugin.course import COURSE, Course
+from pytest_memreq.gate.comparison import what_grew
+from pytest_memreq.plugin.baselines import Baselines
+from pytest_memreq.plugin.course import COURSE, REPORTED_SITES, Course
 from pytest_memreq.requirement import Peak
 from pytest_memreq.results import Simulated
 
@@ -14,7 +16,7 @@ SIMULATED = pytest.StashKey[Simulated | None]()
 _UNDER_WAY = pytest.StashKey[bool]()
 
 
-def rehearse(item: pytest.Item) -> None:
+def rehearse(item: pytest.Item, baselines: Baselines | None) -> None:
     """Run the test on the pretended card without reporting it, and keep what it needed there.
 
     Fixtures of every scope are torn down after it: none of them passes to the measured run.
@@ -26,7 +28,7 @@ def rehearse(item: pytest.Item) -> None:
     finally:
         del item.stash[_UNDER_WAY]
     course = item.stash.get(COURSE, None)
-    item.stash[SIMULATED] = _said(course)
+    item.stash[SIMULATED] = _said(course, baselines)
     if course is not None:
         del item.stash[COURSE]  # the measured run has one of its own
 
@@ -36,12 +38,22 @@ def is_rehearsal(item: pytest.Item) -> bool:
     return item.stash.get(_UNDER_WAY, False)
 
 
-def _said(course: Course | None) -> Simulated | None:
+def _said(course: Course | None, baselines: Baselines | None) -> Simulated | None:
     if course is None or course.meter is None or course.verdict is None:
         return None
-    is_whole = course.verdict.word in ("within", "over")
+    environment, finding = course.environment(), course.finding
+    if finding is None or course.verdict.word not in ("within", "over"):
+        peak = Peak() if finding is None else finding.peak
+        return Simulated(gpu=environment.gpu or "", peak=peak, reason=course.verdict.reason)
+    comparison = None
+    if baselines is not None:
+        tolerance = course.check.budget.tolerance
+        comparison = baselines.compare(course.nodeid, environment, finding, tolerance)
     return Simulated(
-        gpu=course.environment().gpu or "",
-        peak=Peak() if course.finding is None else course.finding.peak,
-        reason="" if is_whole else course.verdict.reason,
+        gpu=environment.gpu or "",
+        peak=finding.peak,
+        breakdown=finding.breakdown,
+        sites=finding.sites[:REPORTED_SITES],
+        baseline=None if comparison is None else comparison.before,
+        grew=what_grew(comparison, finding),
     )

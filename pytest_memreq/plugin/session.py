@@ -78,7 +78,7 @@ class Session:
             return True
         if self._is_to_rehearse(item) and SIMULATED not in item.stash:
             item.stash[SIMULATED] = None
-            rehearse(item)
+            rehearse(item, self.baselines)
         if nextitem is None or self._kind(item) == self._kind(nextitem):
             return None
         done: object = item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
@@ -184,6 +184,7 @@ class Session:
                     meter=self.meters.meter_for(gpu),
                     simulated=simulated,
                     baselines=self.baselines,
+                    bound=self.settings.divergence,
                 )
             except MemreqError as error:
                 return Course(nodeid=item.nodeid, check=check, meter=None, problem=str(error))

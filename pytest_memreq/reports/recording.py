@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_memreq.gate.baseline import NOT_IN_BASELINE, Entry, device_class
+from pytest_memreq.gate.baseline import NOT_IN_BASELINE, DeviceClass, Entry, device_class
 from pytest_memreq.gate.largest import largest_of
-from pytest_memreq.requirement import METRICS
+from pytest_memreq.requirement import METRICS, Peak
 from pytest_memreq.results import Environment, Results, TestResult
 
 WHOLE = ("within", "regressed", "improved")  # what others have goes only as far as the test came
@@ -12,22 +12,43 @@ WHOLE = ("within", "regressed", "improved")  # what others have goes only as far
 
 def entry_of(test: TestResult, environment: Environment) -> Entry | None:
     """The entry of a test, None for one whose figures are not all that it needs."""
-    is_known = any(test.peak.of(metric) is not None for metric in METRICS)
-    if test.mode is None or not is_known or not is_whole(test):
+    if test.mode is None or not _is_known(test.peak) or not is_whole(test):
         return None
     return Entry(
         nodeid=test.nodeid,
-        device=device_class(
-            mode=test.mode,
-            gpu=test.gpu or environment.gpu,
-            torch=environment.torch,
-            allocator=environment.allocator,
-            world_size=environment.world_size,
-        ),
+        device=_device(environment, test.mode, test.gpu or environment.gpu),
         peak=test.peak,
         breakdown=test.breakdown,
         largest=largest_of(test.sites, test.breakdown),
     )
+
+
+def simulated_entry_of(test: TestResult, environment: Environment) -> Entry | None:
+    """The entry of what was simulated of a test that was measured, None where that is not all."""
+    said = test.simulated
+    if said is None or said.reason or not _is_known(said.peak) or not is_whole(test):
+        return None
+    return Entry(
+        nodeid=test.nodeid,
+        device=_device(environment, "simulated", said.gpu),
+        peak=said.peak,
+        breakdown=said.breakdown,
+        largest=largest_of(said.sites, said.breakdown),
+    )
+
+
+def _device(environment: Environment, mode: str, gpu: str | None) -> DeviceClass:
+    return device_class(
+        mode=mode,
+        gpu=gpu,
+        torch=environment.torch,
+        allocator=environment.allocator,
+        world_size=environment.world_size,
+    )
+
+
+def _is_known(peak: Peak) -> bool:
+    return any(peak.of(metric) is not None for metric in METRICS)
 
 
 def is_whole(test: TestResult) -> bool:
@@ -39,5 +60,6 @@ def is_whole(test: TestResult) -> bool:
 def entries_of(results: Results) -> tuple[tuple[Entry, ...], tuple[TestResult, ...]]:
     """The entries of a run, and its tests that have none."""
     pairs = [(test, entry_of(test, results.environment)) for test in results.tests]
-    entries = tuple(entry for _, entry in pairs if entry is not None)
+    beside = (simulated_entry_of(test, results.environment) for test in results.tests)
+    entries = tuple(e for e in (*(entry for _, entry in pairs), *beside) if e is not None)
     return entries, tuple(test for test, entry in pairs if entry is None)

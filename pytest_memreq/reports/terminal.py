@@ -82,6 +82,7 @@ def _beside_limit(test: TestResult, metric: Metric) -> str:
 def _details(test: TestResult) -> Iterator[str]:
     if test.simulated is not None:
         yield visible(_beside(test.simulated, test.peak))
+        yield from map(visible, test.simulated.divergence)
     if test.held_by:
         yield visible(_held(test.held_by))
     if test.leaked_bytes:

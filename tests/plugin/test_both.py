@@ -131,3 +131,49 @@ def test_fixtures_do_not_pass_from_the_simulation_to_the_measured_run(scripted):
     result.assert_outcomes(passed=2)
     for found in simulated(scripted).values():
         assert found["peak"]["requested_bytes"] == 40
+
+
+def test_a_divergence_beyond_the_bound_is_said(scripted):
+    far = "allocated was simulated as 1.00 MiB (1,048,576 bytes) and measured as 7.81 KiB"
+    result = run(scripted, "--memreq-divergence=10 %", elements=1 << 18)
+    result.assert_outcomes(passed=3)  # it is said, and fails nothing
+    result.stdout.fnmatch_lines([f"    {far} (8,000 bytes), +1,040,576 bytes apart*than 10 %, 0 B"])
+    assert simulated(scripted)["test_step"]["divergence"][1].startswith(far)
+    run(scripted, elements=1 << 18)  # by default 2 MiB are nothing
+    assert simulated(scripted)["test_step"]["divergence"] == []
+
+
+BASELINE = """
+    import pytest
+    import torch
+
+    @pytest.mark.max_gpu_memory()
+    def test_step(card, memreq):
+        if memreq.device == "scripted":
+            card.allocate({bytes})
+        else:
+            torch.zeros({elements}, device=memreq.device)
+"""
+
+
+def test_a_measured_test_is_explained_by_its_simulation(scripted, monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    options = ("--memreq=both", "--memreq-report", "--memreq-tolerance=0")
+    scripted.makepyfile(test_suite=BASELINE.format(bytes=1000, elements=1 << 20))
+    scripted.runpytest(*options, "--memreq-update=new").assert_outcomes(passed=1)
+    *entries, _ = json.loads((scripted.path / "memreq-baseline.json").read_text())["entries"]
+    assert [entry["device"]["mode"] for entry in entries] == ["measured", "simulated"]
+    scripted.runpytest(*options).assert_outcomes(passed=1)
+    scripted.makepyfile(test_suite=BASELINE.format(bytes=2000, elements=1 << 21))
+    result = scripted.runpytest(*options)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *MemoryRegressed: *allocated peak 1.95 KiB (2,000 bytes) is +1,000 bytes*",
+            "*by what was simulated:",
+            "*+4.00 MiB *: (1048576,) -> (2097152,) float32*",
+        ]
+    )
+    scripted.runpytest(*options, "--memreq-update=failing").assert_outcomes(passed=1)
+    *entries, _ = json.loads((scripted.path / "memreq-baseline.json").read_text())["entries"]
+    assert [entry["peak"]["allocated_bytes"] for entry in entries] == [2000, 8 << 20]

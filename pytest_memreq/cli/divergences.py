@@ -1,0 +1,130 @@
+"""`memreq validate REPORT...`: simulations beside what was measured of the same tests."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pytest_memreq.cli.limits import CANNOT_TELL, DOES_NOT_FIT, FITS
+from pytest_memreq.cli.tables import aligned
+from pytest_memreq.gate.divergence import BOUND
+from pytest_memreq.gate.tolerance import FORM, Tolerance, parse_tolerance
+from pytest_memreq.reports.reading import read_results
+from pytest_memreq.reports.text import visible
+from pytest_memreq.requirement import METRICS, Metric
+from pytest_memreq.results import Results
+from pytest_memreq.units import format_size
+
+HEAD = ("Test", "Metric", "Simulated", "Measured", "Difference", "On")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A metric of one test, simulated and measured; `is_beyond` the bound."""
+
+    nodeid: str
+    gpu: str | None
+    metric: Metric
+    simulated_bytes: int
+    measured_bytes: int
+    is_beyond: bool
+
+    @property
+    def difference_bytes(self) -> int:
+        """Below 0 where the simulation is too low."""
+        return self.simulated_bytes - self.measured_bytes
+
+    @property
+    def share(self) -> float:
+        """The difference as a share of what was measured."""
+        return self.difference_bytes / self.measured_bytes if self.measured_bytes else 0.0
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Describe the part of `validate` that reads reports."""
+    parser.add_argument(
+        "reports",
+        metavar="REPORT",
+        type=Path,
+        nargs="*",
+        help="memreq.json, or its directory, of runs with --memreq=both: how far simulations are "
+        "from what was measured",
+    )
+    parser.add_argument(
+        "--divergence",
+        metavar="LIMIT",
+        help=f"how far they may be (default: {str(BOUND).replace('%', '%%')}), "
+        f"such as {FORM.replace('%', '%%')}",
+    )
+
+
+def validate_reports(arguments: argparse.Namespace) -> int:
+    """Print pairs and what they add up to; 0 where all are within the bound, 2 without any."""
+    bound = BOUND
+    if arguments.divergence is not None:
+        bound = parse_tolerance(arguments.divergence, "--divergence")
+    pairs = [p for path in arguments.reports for p in pairs_of(read_results(path), bound)]
+    if arguments.json:
+        print(json.dumps([asdict(pair) for pair in pairs], indent=1))
+    else:
+        print("\n".join(_lines(pairs, bound)))
+    if not pairs:
+        return CANNOT_TELL
+    return DOES_NOT_FIT if any(pair.is_beyond for pair in pairs) else FITS
+
+
+def pairs_of(results: Results, bound: Tolerance) -> Iterator[Pair]:
+    """Every metric that was both simulated and measured, of tests that came through both."""
+    for test in results.tests:
+        said = test.simulated
+        if said is None or said.reason or test.mode != "measured" or test.verdict == "error":
+            continue
+        for metric in METRICS:
+            size, real = said.peak.of(metric), test.peak.of(metric)
+            if size is not None and real is not None:
+                yield Pair(
+                    nodeid=test.nodeid,
+                    gpu=test.gpu or results.environment.gpu,
+                    metric=metric,
+                    simulated_bytes=size,
+                    measured_bytes=real,
+                    is_beyond=bound.is_exceeded(real, size),
+                )
+
+
+def _lines(pairs: Sequence[Pair], bound: Tolerance) -> Iterator[str]:
+    if not pairs:
+        yield "no test was both simulated and measured; run pytest --memreq=both --memreq-report"
+        return
+    yield from aligned([list(HEAD), *map(_row, pairs)], numbers=range(2, 5))
+    yield ""
+    for metric in METRICS:
+        of_metric = [pair for pair in pairs if pair.metric == metric]
+        if of_metric:
+            yield _summary(metric, of_metric, bound)
+
+
+def _row(pair: Pair) -> list[str]:
+    return [
+        visible(pair.nodeid),
+        pair.metric,
+        format_size(pair.simulated_bytes),
+        format_size(pair.measured_bytes),
+        f"{pair.difference_bytes:+,} bytes ({pair.share:+.2%}){' !' * pair.is_beyond}",
+        visible(pair.gpu or "?"),
+    ]
+
+
+def _summary(metric: str, pairs: Sequence[Pair], bound: Tolerance) -> str:
+    shares = [abs(pair.share) for pair in pairs]
+    exact = sum(pair.difference_bytes == 0 for pair in pairs)
+    outside = sum(pair.is_beyond for pair in pairs)
+    return (
+        f"{metric}: {len(pairs)} tests, {exact} equal to the byte, median difference "
+        f"{statistics.median(shares):.2%}, largest {max(shares):.2%}; "
+        f"{outside} further apart than {bound}"
+    )
