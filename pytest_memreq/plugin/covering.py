@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 import pytest
 
-from pytest_memreq.gate.baseline_update import file_of
-
 OUTPUT = "memreq_covered"
 
 
@@ -22,16 +20,15 @@ class Covering:
     @property
     def files(self) -> frozenset[str]:
         """Files of which every test was collected, as node ids begin with them."""
-        config = self._config
-        parts = [file_of(argument) for argument in config.args if "::" in argument]
-        # The first leaves tests out while files are collected, the second names no files.
-        if config.getoption("lf", False) or (parts and config.getoption("pyargs", False)):
-            return frozenset()
-        partial = {(config.invocation_params.dir / part).resolve() for part in parts}
-        return frozenset(f for f in self._files if (config.rootpath / f).resolve() not in partial)
+        # It leaves tests out while their files are collected.
+        is_partial = self._config.getoption("lf", False)
+        return frozenset() if is_partial else frozenset(self._files)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A module that could not be imported is not whole."""
+        """A module that could not be imported is not whole.
+
+        Nor is one of which the command line names single tests: pytest reports none for it.
+        """
         is_module = report.nodeid.endswith(".py")
         if is_module and report.outcome == "passed":
             self._files.add(report.nodeid)
