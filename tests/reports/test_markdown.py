@@ -136,6 +136,8 @@ def test_what_passed_gives_way_to_what_did_not():
     passed = [result(f"passed {n} {'x' * 100}", "within") for n in range(1000)]
     failed = result("failed")
     text = render(Results(tests=(*passed, failed)))
+    many = [result(f"failed {n}") for n in range(30)]
+    assert len(render(Results(tests=(*passed, *many))).encode()) < 60_000
     alone = render(Results(tests=(replace(failed, notes=()),)))
     assert "<summary>why" in text
     assert text.splitlines()[4:8] == alone.splitlines()[4:8]

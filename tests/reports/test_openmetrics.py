@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pytest_memreq.gate.comparison import Before
 from pytest_memreq.gate.verdict import VERDICT_WORDS
-from pytest_memreq.reports.openmetrics import render
+from pytest_memreq.reports.openmetrics import LABEL_CHARACTERS, render
+from pytest_memreq.reports.text import distinct
 from pytest_memreq.requirement import Breakdown, Peak
 from pytest_memreq.results import Environment, Results, TestResult
 from tests.reports.hostile import NAMES
@@ -94,7 +95,11 @@ def test_hostile_names_are_read_back_as_one_label(name):
     assert text.encode().decode() == text
     assert all(line.isprintable() for line in lines)
     assert lines[-1] == "# EOF"
-    read(Results(tests=(replace(TEST, nodeid=name, gpu=name),)))
+    found, _ = read(Results(tests=(replace(TEST, nodeid=name),)))
+    tests = {
+        dict(labels).get("test", "") for family, *labels in found if family == "memreq_peak_bytes"
+    }
+    assert tests == {distinct(name, LABEL_CHARACTERS)}
 
 
 @given(st.lists(st.text(max_size=8), max_size=4))
