@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 
@@ -14,6 +13,7 @@ from pytest_memreq.reports.recording import entries_of
 from pytest_memreq.requirement import Breakdown, Peak, Site
 from pytest_memreq.results import Environment, Results, TestResult, to_json
 from tests.reports.hostile import NAMES
+from tests.reports.html_reader import Reader
 
 GIB = 2**30
 ENVIRONMENT = Environment(mode="simulated", gpu="NVIDIA H200", torch="2.13.0")
@@ -186,24 +186,6 @@ def test_json_has_every_figure(diff):
     assert (change["kind"], change["bytes"], change["base"]) == ("new", GIB // 2, None)
     assert change["head"]["source"] == "model.py:88"
     assert explanation["elsewhere_bytes"] == 0
-
-
-class Reader(HTMLParser):
-    """Tags, and the text that is outside of code."""
-
-    def __init__(self):
-        super().__init__(convert_charrefs=True)
-        self.tags, self.plain, self.code, self.depth = [], [], [], 0
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, *[name for name, _ in attrs]))
-        self.depth += tag == "code"
-
-    def handle_endtag(self, tag):
-        self.depth -= tag == "code"
-
-    def handle_data(self, data):
-        (self.code if self.depth else self.plain).append(data)
 
 
 TAGS = {("table",), ("tr",), ("th",), ("td",), ("td", "colspan"), ("code",), ("b",), ("br",)}

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import groupby
 
 from pytest_memreq.gate.baseline import Entry
 from pytest_memreq.gate.baseline_update import Change, Update
+from pytest_memreq.reports.markup import code_span
 from pytest_memreq.reports.text import visible
 from pytest_memreq.requirement import METRICS, Metric
 from pytest_memreq.units import format_size
 
 HEAD = ("test", "metric", "old", "new", "change")
 NOTHING = "-"
-CELL_CHARACTERS = 200
 
 
 def render(update: Update) -> str:
@@ -43,15 +42,6 @@ def counted(update: Update) -> str:
     return f"baseline: {', '.join(told) or 'empty'}"
 
 
-def code(text: str) -> str:
-    """Foreign text as Markdown that shows it as it is, within a table too."""
-    shown = visible(text, CELL_CHARACTERS).replace("|", r"\|")
-    longest = max(map(len, re.findall("`+", shown)), default=0)
-    fence = "`" * (longest + 1)
-    pad = " " if longest or not shown.strip() else ""
-    return f"{fence}{pad}{shown}{pad}{fence}"
-
-
 def _table(device: str, rows: Sequence[Sequence[str]]) -> str:
     cells = [HEAD, *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -60,7 +50,7 @@ def _table(device: str, rows: Sequence[Sequence[str]]) -> str:
         for row in cells
     ]
     rule = f"|{'|'.join('-' * (width + 2) for width in widths)}|"
-    return "\n".join([f"Baseline of {code(device)}:", "", lines[0], rule, *lines[1:]])
+    return "\n".join([f"Baseline of {code_span(device)}:", "", lines[0], rule, *lines[1:]])
 
 
 def _rows(change: Change) -> list[tuple[str, ...]]:
@@ -73,7 +63,7 @@ def _row(change: Change, metric: Metric) -> tuple[str, ...]:
     old_bytes = None if old is None else old.peak.of(metric)
     new_bytes = None if new is None else new.peak.of(metric)
     return (
-        code(change.entry.nodeid),
+        code_span(change.entry.nodeid),
         metric,
         _size(old, old_bytes) + _origin(change),
         _size(new, new_bytes),

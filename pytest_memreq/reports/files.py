@@ -9,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.reports import jsonfile, junit
+from pytest_memreq.reports import jsonfile, junit, markdown, openmetrics
 from pytest_memreq.results import Results
 from pytest_memreq.units import format_size
 
 REPORTS: dict[str, Callable[[Results], str]] = {
     "memreq.json": jsonfile.render,
     "memreq.xml": junit.render,
+    "memreq.md": markdown.render,
+    "metrics.txt": openmetrics.render,
 }
 
 

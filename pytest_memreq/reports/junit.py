@@ -7,7 +7,6 @@ without a message or text for a pass, so each has both.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from xml.etree import ElementTree as ET
 
@@ -15,7 +14,7 @@ import junit_xml
 
 from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import SHOWN_SITES, describe_site
-from pytest_memreq.reports.text import visible, visible_lines
+from pytest_memreq.reports.text import distinct, visible_lines
 from pytest_memreq.results import Results, TestResult
 
 ATTRIBUTE_CHARACTERS = 900
@@ -125,11 +124,7 @@ def _seconds(seconds: float) -> float:
 
 
 def _attribute(text: str) -> str:
-    shown = visible(text)
-    if len(shown) <= ATTRIBUTE_CHARACTERS:
-        return shown
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{shown[: ATTRIBUTE_CHARACTERS - 16]}...{digest}"
+    return distinct(text, ATTRIBUTE_CHARACTERS)
 
 
 def _text(text: str) -> str:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pytest_memreq.gate.hints import describe_hint
-from pytest_memreq.gate.verdict import (
-    SHOWN_SITES,
-    Word,
-    describe_site,
-    describe_survivor,
-    figure,
+from pytest_memreq.gate.verdict import Word, figure
+from pytest_memreq.reports.rows import (
+    counted,
+    counted_notes,
+    evidence,
+    needs_a_look,
+    shown_verdict,
+    size_text,
+    tightest,
+    used_shares,
 )
 from pytest_memreq.reports.text import shortened, visible
-from pytest_memreq.requirement import METRICS, Breakdown, Metric, Peak
+from pytest_memreq.requirement import METRICS, Metric, Peak
 from pytest_memreq.results import Results, Simulated, TestResult
 from pytest_memreq.units import format_size
 
 BAR_CELLS = 10
 SHOWN_HOLDERS = 3
 INDENT = "    "
-SHOWN_WITH_DETAILS = ("over", "regressed", "improved", "error", "unchecked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ def render(results: Results, *, width: int) -> list[Line]:
     for test in results.tests:
         lines += [Line(text, test.verdict) for text in _rows(test, width)]
         lines += [Line(INDENT + text, test.verdict) for text in _details(test)]
-    lines += [Line(f"note: {visible(note)} ({count})") for note, count in _notes(results)]
-    return [*lines, Line(_summary(results))]
+    lines += [Line(f"note: {visible(note)} ({count})") for note, count in counted_notes(results)]
+    return [*lines, Line(counted(results))]
 
 
 def _heading(results: Results) -> str:
@@ -53,9 +54,9 @@ def _heading(results: Results) -> str:
 
 
 def _rows(test: TestResult, width: int) -> Iterator[str]:
-    used = _used(test)
-    metric = max(used, key=lambda metric: used[metric], default=METRICS[1])
-    figures = f"{_verdict(test):9} {_size(test.peak.of(metric)):>11} {_beside_limit(test, metric)}"
+    used, metric = used_shares(test), tightest(test)
+    peak = size_text(test.peak.of(metric))
+    figures = f"{shown_verdict(test):9} {peak:>11} {_beside_limit(test, metric)}"
     if test.budget or test.baseline is None:
         figures = f"{figures} {_bar(used.get(metric))}"
     nodeid = visible(test.nodeid)
@@ -74,8 +75,8 @@ def _beside_limit(test: TestResult, metric: Metric) -> str:
     name = "" if metric == "allocated" else f" {metric}"
     before = None if test.baseline is None else test.baseline.peak
     if not test.budget and before is not None:
-        return f"was {_size(before.of(metric)):>10}{name}"
-    limit = _size(test.budget.get(f"{metric}_bytes")) if test.budget else "-"
+        return f"was {size_text(before.of(metric)):>10}{name}"
+    limit = size_text(test.budget.get(f"{metric}_bytes")) if test.budget else "-"
     return f"of {limit:>11}{name}"
 
 
@@ -88,18 +89,10 @@ def _details(test: TestResult) -> Iterator[str]:
     if test.leaked_bytes:
         yield f"left {figure(test.leaked_bytes)} behind"
     yield from map(visible, _by_device(test))
-    if test.verdict not in SHOWN_WITH_DETAILS or test.outcome == "xfailed":
+    if not needs_a_look(test):
         return
     yield visible(test.reason)
-    yield from (visible(describe_survivor(each)) for each in test.survivors[:SHOWN_SITES])
-    yield from map(visible, test.grew)
-    if test.fixtures_bytes:
-        yield f"fixtures hold {figure(test.fixtures_bytes)} of it"
-    if test.breakdown is not None and test.breakdown.total_bytes and test.verdict != "unchecked":
-        yield _breakdown(test.breakdown)
-        yield from (visible(describe_site(site)) for site in test.sites[:SHOWN_SITES])
-    if test.verdict != "unchecked":
-        yield from (visible(line) for hint in test.hints for line in describe_hint(hint))
+    yield from map(visible, evidence(test))
 
 
 def _held(held_by: tuple[tuple[str, int], ...]) -> str:
@@ -111,7 +104,7 @@ def _held(held_by: tuple[tuple[str, int], ...]) -> str:
 
 def _by_device(test: TestResult) -> Iterator[str]:
     for device in test.devices:
-        yield f"device {device.index}, {device.name}: {_size(device.peak.allocated_bytes)}"
+        yield f"device {device.index}, {device.name}: {size_text(device.peak.allocated_bytes)}"
 
 
 def _beside(simulated: Simulated, measured: Peak) -> str:
@@ -134,26 +127,6 @@ def _difference(size: int, measured: int | None) -> str:
     return f"{size - measured:+,} bytes{share}"
 
 
-def _breakdown(breakdown: Breakdown) -> str:
-    sizes = sorted(((size, word) for word, size in breakdown.items() if size), reverse=True)
-    total = sum(size for size, _ in sizes)
-    return ", ".join(f"{word} {format_size(size)} ({size / total:.0%})" for size, word in sizes)
-
-
-def _verdict(test: TestResult) -> str:
-    return "expected" if test.verdict == "over" and test.outcome == "xfailed" else test.verdict
-
-
-def _used(test: TestResult) -> dict[Metric, float]:
-    """The share of each limit that its peak uses, 1.0 at the limit."""
-    pairs = {m: (test.peak.of(m), test.budget.get(f"{m}_bytes")) for m in METRICS}
-    return {
-        metric: size / limit if limit else float("inf")
-        for metric, (size, limit) in pairs.items()
-        if size is not None and limit is not None
-    }
-
-
 def _bar(share: float | None) -> str:
     if share is None:
         return f"[{'?' * BAR_CELLS}]     "
@@ -161,19 +134,3 @@ def _bar(share: float | None) -> str:
         return f"[{'#' * (BAR_CELLS - 1)}>] {min(share, 9.99):>4.0%}"
     filled = int(share * BAR_CELLS)
     return f"[{'#' * filled:.<{BAR_CELLS}}] {share:>4.0%}"
-
-
-def _size(size_bytes: int | None) -> str:
-    return "?" if size_bytes is None else format_size(size_bytes)
-
-
-def _notes(results: Results) -> list[tuple[str, str]]:
-    counts = Counter(note for test in results.tests for note in test.notes)
-    return [(note, "1 test" if n == 1 else f"{n} tests") for note, n in counts.items()]
-
-
-def _summary(results: Results) -> str:
-    counts = [f"{count} {word}" for word, count in results.summary().items() if count]
-    expected = sum(_verdict(test) == "expected" for test in results.tests)
-    expected_text = f" ({expected} of them expected)" if expected else ""
-    return f"{', '.join(counts) or 'no test was checked'}{expected_text}"

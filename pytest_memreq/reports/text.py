@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 
@@ -36,6 +37,15 @@ def shortened(text: str, most: int) -> str:
     head = (most - 3) // 2
     tail = most - 3 - head
     return f"{text[:head]}...{text[-tail:]}" if tail > 0 else text[:most]
+
+
+def distinct(text: str, most: int) -> str:
+    """As `visible`, but what is cut ends with a digest, so that it is nobody else's."""
+    shown = visible(text)
+    if len(shown) <= most:
+        return shown
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{shown[: most - 16]}...{digest}"
 
 
 def _escaped(character: str) -> str:

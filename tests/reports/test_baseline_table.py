@@ -7,7 +7,8 @@ from markdown_it import MarkdownIt
 
 from pytest_memreq.gate.baseline import baseline_of
 from pytest_memreq.gate.baseline_update import Found, update, without
-from pytest_memreq.reports.baseline_table import code, render
+from pytest_memreq.reports.baseline_table import render
+from pytest_memreq.reports.markup import code_span
 from pytest_memreq.requirement import Peak
 from tests.gate.baselines import H200, L4, entry
 from tests.reports.hostile import NAMES
@@ -90,6 +91,6 @@ def test_any_name_stays_in_its_cell(name):
     assert "html" not in " ".join(kinds)
 
 
-def test_code_shows_what_is_there():
-    assert code("a|b") == r"`a\|b`"
-    assert code("`") == "`` ` ``"
+def test_a_code_span_shows_what_is_there():
+    assert code_span("a|b") == r"`a\|b`"
+    assert code_span("`") == "`` ` ``"

@@ -1,0 +1,79 @@
+"""What every form of a report says of a test and of a run, in the same words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from pytest_memreq.gate.hints import describe_hint
+from pytest_memreq.gate.verdict import SHOWN_SITES, describe_site, describe_survivor, figure
+from pytest_memreq.requirement import METRICS, Breakdown, Metric
+from pytest_memreq.results import Results, TestResult
+from pytest_memreq.units import format_size
+
+
+def needs_a_look(test: TestResult) -> bool:
+    """False where it is within, or over as it is expected to be."""
+    return test.verdict != "within" and test.outcome != "xfailed"
+
+
+def shown_verdict(test: TestResult) -> str:
+    """The verdict word, or that an excess was expected."""
+    return "expected" if test.verdict == "over" and test.outcome == "xfailed" else test.verdict
+
+
+def used_shares(test: TestResult) -> dict[Metric, float]:
+    """The share of each limit that its peak uses, 1.0 at the limit."""
+    pairs = {m: (test.peak.of(m), test.budget.get(f"{m}_bytes")) for m in METRICS}
+    return {
+        metric: size / limit if limit else float("inf")
+        for metric, (size, limit) in pairs.items()
+        if size is not None and limit is not None
+    }
+
+
+def tightest(test: TestResult) -> Metric:
+    """The metric that is nearest to its limit; allocated where there is none."""
+    used = used_shares(test)
+    return max(used, key=lambda metric: used[metric], default="allocated")
+
+
+def evidence(test: TestResult) -> Iterator[str]:
+    """Lines that bear the verdict out, the text as it is: nothing in it is made safe."""
+    yield from map(describe_survivor, test.survivors[:SHOWN_SITES])
+    yield from test.grew
+    if test.fixtures_bytes:
+        yield f"fixtures hold {figure(test.fixtures_bytes)} of it"
+    if test.verdict == "unchecked":
+        return
+    if test.breakdown is not None and test.breakdown.total_bytes:
+        yield breakdown_text(test.breakdown)
+        yield from map(describe_site, test.sites[:SHOWN_SITES])
+    for hint in test.hints:
+        yield from describe_hint(hint)
+
+
+def breakdown_text(breakdown: Breakdown) -> str:
+    """One line: the sizes, the largest first, each with its share."""
+    sizes = sorted(((size, word) for word, size in breakdown.items() if size), reverse=True)
+    total = sum(size for size, _ in sizes)
+    return ", ".join(f"{word} {format_size(size)} ({size / total:.0%})" for size, word in sizes)
+
+
+def size_text(size_bytes: int | None) -> str:
+    """A size for people, or that it is not known."""
+    return "?" if size_bytes is None else format_size(size_bytes)
+
+
+def counted_notes(results: Results) -> list[tuple[str, str]]:
+    """Each note once, and of how many tests it is."""
+    counts = Counter(note for test in results.tests for note in test.notes)
+    return [(note, "1 test" if n == 1 else f"{n} tests") for note, n in counts.items()]
+
+
+def counted(results: Results) -> str:
+    """One line: `1 over, 30 within`."""
+    counts = [f"{count} {word}" for word, count in results.summary().items() if count]
+    expected = sum(shown_verdict(test) == "expected" for test in results.tests)
+    expected_text = f" ({expected} of them expected)" if expected else ""
+    return f"{', '.join(counts) or 'no test was checked'}{expected_text}"
