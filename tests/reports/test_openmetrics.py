@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from pytest_memreq.gate.comparison import Before
 from pytest_memreq.gate.verdict import VERDICT_WORDS
@@ -29,8 +30,7 @@ TEST = TestResult(
 
 def read(results):
     """(name, labels) to value, and the families."""
-    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
-    families = list(parser.text_string_to_metric_families(render(results)))
+    families = list(text_string_to_metric_families(render(results)))
     samples = [sample for family in families for sample in family.samples]
     found = {(each.name, *sorted(each.labels.items())): each.value for each in samples}
     assert len(found) == len(samples)
