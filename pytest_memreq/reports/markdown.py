@@ -155,7 +155,7 @@ def _environment(where: Environment) -> Iterator[tuple[str, str]]:
     for name, value in asdict(where).items():
         if value is not None:
             shown = size_text(value) if name == "gpu_bytes" else str(value)
-            yield name.removesuffix("_bytes"), code(shown, SHORT_CHARACTERS)
+            yield name.replace("_bytes", " memory"), code(shown, SHORT_CHARACTERS)
 
 
 def _notes(results: Results) -> Iterator[tuple[str, str]]:
