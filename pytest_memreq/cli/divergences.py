@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,7 +68,11 @@ def validate_reports(arguments: argparse.Namespace) -> int:
     bound = BOUND
     if arguments.divergence is not None:
         bound = parse_tolerance(arguments.divergence, "--divergence")
-    pairs = [p for path in arguments.reports for p in pairs_of(read_results(path), bound)]
+    reports = [read_results(path) for path in arguments.reports]
+    if any(results.status == "incomplete" for results in reports):
+        print("memreq: cannot tell: a report is of a run that did not finish", file=sys.stderr)
+        return CANNOT_TELL
+    pairs = [pair for results in reports for pair in pairs_of(results, bound)]
     if arguments.json:
         print(json.dumps([asdict(pair) for pair in pairs], indent=1))
     else:

@@ -34,8 +34,8 @@ class Coverage:
     """What a run can say about tests that are gone.
 
     `files` are the files, as node ids begin with them, of which every test was collected, and those
-    that are no longer there; `nodeids` the tests with a check that were collected, whether or not
-    they ran: one that `-k` deselects is not gone. `devices` are the classes that tests ran on:
+    that are no longer there; `nodeids` the tests that were collected, whether or not they ran: one
+    that `-k` deselects is not gone. `devices` are the classes that tests ran on:
     about others the run says nothing.
     """
 

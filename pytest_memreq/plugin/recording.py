@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -21,6 +21,7 @@ from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Results, TestResult
 
 SHOWN_STALE = 5
+MARK = "mark them with max_gpu_memory(), or take their entries out with memreq baseline prune"
 UNFINISHED = "the run did not finish: the baseline is as it was"
 
 
@@ -64,6 +65,11 @@ class Recording:
 
     def _finished(self, results: Results) -> Iterator[str]:
         coverage = self._coverage(results)
+        unchecked = self._no_longer_checked()
+        if unchecked and self._baselines.missing != "ignore":
+            raise MemreqError(
+                _told(unchecked, "have a baseline and are not checked any more", MARK)
+            )
         if self._baselines.which is None:
             yield from _told_stale([e.nodeid for e in stale(self._baselines.baseline, coverage)])
             return
@@ -84,18 +90,27 @@ class Recording:
         return update(self._baselines.baseline, found, self._baselines.which, coverage), missing
 
     def _coverage(self, results: Results) -> Coverage:
-        covering = self._config.pluginmanager.get_plugin("memreq-covering")
-        assert isinstance(covering, Covering)  # registered with the session
-        own = {"files": sorted(covering.files), "nodeids": sorted(covering.nodeids)}
-        covered = self._covered or [own]
+        covered = self._all_covered()
         entries, _ = entries_of(results)
         known = {file_of(entry.nodeid) for entry in self._baselines.baseline.entries}
-        gone = [file for file in known if not self._is_there(file)]
+        # A file that several projects share has tests that are none of this one's.
+        is_ours = self._baselines.path.parent.resolve() == self._config.rootpath.resolve()
+        gone = [file for file in known if is_ours and not self._is_there(file)]
         return Coverage(
             files=frozenset([*gone, *(file for each in covered for file in each["files"])]),
             nodeids=frozenset(nodeid for each in covered for nodeid in each["nodeids"]),
             devices=tuple(dict.fromkeys(entry.device for entry in entries)),
         )
+
+    def _all_covered(self) -> list[dict[str, list[str]]]:
+        covering = self._config.pluginmanager.get_plugin("memreq-covering")
+        assert isinstance(covering, Covering)  # registered with the session
+        return self._covered or [covering.covered()]
+
+    def _no_longer_checked(self) -> list[str]:
+        covered = self._all_covered()
+        unchecked = {nodeid for each in covered for nodeid in each["unchecked"]}
+        return sorted(nodeid for nodeid in unchecked if self._baselines.knows(nodeid))
 
     def _is_there(self, file: str) -> bool:
         try:
@@ -114,6 +129,10 @@ def _word(test: TestResult, entry: Entry) -> Word | None:
 def _told_stale(nodeids: list[str]) -> Iterator[str]:
     if not nodeids:
         return
+    yield _told(nodeids, "are in the baseline and gone", "--memreq-update new takes them out")
+
+
+def _told(nodeids: Sequence[str], what: str, advice: str) -> str:
     shown = ", ".join(visible(nodeid) for nodeid in nodeids[:SHOWN_STALE])
     more = f" and {len(nodeids) - SHOWN_STALE} more" * (len(nodeids) > SHOWN_STALE)
-    yield f"the baseline has tests that are gone: {shown}{more}; --memreq-update new takes them out"
+    return f"tests that {what}: {shown}{more}; {advice}"

@@ -33,6 +33,7 @@ class Reporting:
         self._environment = Environment()
         self._problems: list[str] = []
         self._refusal: str | None = None
+        self._partly: dict[str, str] = {}  # tests of which a subtest did not come through
 
     def pytest_report_header(self) -> str:
         """One line: how tests are checked, and where that was set."""
@@ -64,10 +65,12 @@ class Reporting:
         if leaked_bytes is not None and report.nodeid in self._tests:
             test = self._tests[report.nodeid]
             self._tests[report.nodeid] = replace(test, leaked_bytes=leaked_bytes)
+        if type(report) is not pytest.TestReport and report.outcome != "passed":
+            self._partly[report.nodeid] = f"a subtest {report.outcome}"
         brought = detach(report)
         if brought is None:
             return
-        result, environment = brought
+        result, environment = _as_far_as_it_came(brought[0], self._partly), brought[1]
         # Markers name cards: the environment of the run is not that of every test.
         self._tests[result.nodeid] = replace(result, gpu=environment.gpu)
         if environment.mode is not None:
@@ -138,3 +141,10 @@ class Reporting:
 
     def _directory(self) -> Path:
         return self._config.invocation_params.dir / self._settings.report_dir
+
+
+def _as_far_as_it_came(result: TestResult, partly: dict[str, str]) -> TestResult:
+    """Figures that look good are those of less work where a subtest was cut short."""
+    if result.nodeid not in partly or result.verdict not in ("within", "improved"):
+        return result
+    return replace(result, verdict="error", reason=f"{partly[result.nodeid]}: less was run")

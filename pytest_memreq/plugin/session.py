@@ -49,7 +49,9 @@ class Session:
         except MemreqError as error:
             refuse_run(config, items, str(error))
             return
-        self.covering.note(item.nodeid for item, check in checks.items() if check is not None)
+        self.covering.note_unchecked(
+            item.nodeid for item, check in checks.items() if check is None or not check.is_judged
+        )
         for item, check in checks.items():
             if check is not None:
                 item.stash[CHECK] = check

@@ -246,7 +246,7 @@ def test_entries_of_tests_that_are_gone(suite, options, is_gone):
     path = suite.path / "test_suite.py"
     path.write_text(path.read_text().replace("test_second", "test_renamed"))
     suite.runpytest("test_suite.py::test_renamed")  # fails: it is not in the baseline
-    told = "*tests that are gone: test_suite.py::test_second; --memreq-update new takes them out"
+    told = "tests that are in the baseline and gone: test_suite.py::test_second; *takes them out"
     result = suite.runpytest(*options)
     (result.stdout.fnmatch_lines([told]) if is_gone else result.stdout.no_fnmatch_line(told))
     assert "test_second" in entries(suite)
@@ -350,3 +350,59 @@ def test_a_simulated_test_that_regressed_says_what_grew_and_why(pytester, monkey
     result.assert_outcomes(passed=1)
     assert results_of(pytester)["test_step"]["verdict"] == "improved"
     assert results_of(pytester)["test_step"]["hints"] == []
+
+
+@pytest.mark.parametrize("end", ["assert 0", 'pytest.skip("no data")'])
+def test_a_test_with_a_subtest_that_was_cut_short_is_not_written(suite, end):
+    path = suite.path / "test_suite.py"
+    cut = f"""
+import pytest
+
+@pytest.mark.max_gpu_memory()
+def test_first(card, subtests):
+    card.allocate(100)
+    with subtests.test("part"):
+        {end}
+        card.allocate(900)
+"""
+    path.write_text(cut)
+    run(suite, "--memreq-update=all", "-k", "first")
+    assert entries(suite)["test_first"] == 1000
+    assert results_of(suite)["test_first"]["verdict"] == "error"
+
+
+def test_a_test_that_lost_its_marker_is_not_passed_over(suite):
+    path = suite.path / "test_suite.py"
+    path.write_text(path.read_text().replace("@pytest.mark.max_gpu_memory()", ""))
+    result = run(suite)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*not checked any more: test_suite.py::test_first; mark them*"])
+    run(suite, NEW)
+    assert entries(suite) == {"test_first": 1000, "test_second": 200}
+    assert run(suite, "--memreq-baseline-missing=ignore").ret == pytest.ExitCode.OK
+
+
+def test_what_others_deselect_first_is_not_gone(suite):
+    suite.makepyfile(
+        few="""
+        import pytest
+
+        @pytest.hookimpl(wrapper=True, tryfirst=True)
+        def pytest_collection_modifyitems(items):
+            items[:] = items[:1]
+            return (yield)
+        """
+    )
+    suite.runpytest_subprocess("-p", "few", NEW).assert_outcomes(passed=1)
+    assert entries(suite) == {"test_first": 1000, "test_second": 200}
+
+
+def test_the_tests_of_another_project_are_not_gone(suite):
+    other = suite.mkdir("other")
+    (other / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\n[tool.memreq]\nbaseline = "../memreq-baseline.json"'
+    )
+    source = (suite.path / "test_suite.py").read_text().replace("test_first", "test_other")
+    (other / "test_other.py").write_text(source)
+    suite.runpytest_subprocess(NEW, "--rootdir=other", "-c", "other/pyproject.toml", "other")
+    assert {"test_first", "test_second"} <= set(entries(suite))
