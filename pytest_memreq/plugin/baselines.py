@@ -19,6 +19,7 @@ from pytest_memreq.reports.reading import read_baseline
 from pytest_memreq.requirement import Finding
 from pytest_memreq.results import Environment
 
+DEFAULT = "memreq-baseline.json"
 RANK_VARIABLE = "RANK"  # torchrun's
 
 
@@ -80,11 +81,11 @@ def baselines_of(config: pytest.Config, settings: Settings) -> Baselines | None:
     """
     if settings.update is not None:
         check_may_update(os.environ, is_forced=settings.update_in_ci)
-    path = config.rootpath / settings.baseline
+    path = config.rootpath / (settings.baseline or DEFAULT)
     baseline = read_baseline(path)
     which = _which(settings)
     if baseline is None and which is None:
-        if settings.baseline != Settings().baseline:
+        if settings.baseline is not None:
             raise MemreqError(f"{path}: is not there; --memreq-update new makes it")
         return None
     return Baselines(

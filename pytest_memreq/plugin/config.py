@@ -46,7 +46,7 @@ class Settings:
     budgets: tuple[tuple[str, Budget], ...] = ()
     unchecked: str = "fail"
     history: str = "over"
-    baseline: str = "memreq-baseline.json"
+    baseline: str | None = None
     baseline_missing: Missing = "fail"
     update: Which | None = None
     update_in_ci: bool = False

@@ -166,9 +166,10 @@ class Course:
         return self.comparison is not None and self.comparison.fails_improved
 
     @property
-    def lacks_baseline(self) -> bool:
-        """True where there is a baseline, and nothing in it to hold the test against."""
-        return self.comparison is not None and self.comparison.match is None
+    def is_not_held(self) -> bool:
+        """True where the test has a baseline, or should have, and was not held against it."""
+        is_known = self.baselines is not None and self.baselines.knows(self.nodeid)
+        return is_known or (self.comparison is not None and self.comparison.match is None)
 
     @property
     def grew(self) -> tuple[str, ...]:

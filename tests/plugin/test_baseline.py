@@ -266,6 +266,8 @@ def test_a_file_that_cannot_be_read_ends_the_run_before_any_test(suite):
     result = run(suite)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{FILE}: line 1: has the marks of a git conflict*"])
+    (suite.path / FILE).unlink()
+    assert run(suite, f"--memreq-baseline={FILE}").ret == pytest.ExitCode.USAGE_ERROR
     result = run(suite, "--memreq-baseline=missing.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*missing.json: is not there; --memreq-update new makes it"])
@@ -298,6 +300,7 @@ def test_a_test_that_allocates_nothing_any_more_is_not_passed_over(suite):
     result = run(suite)
     result.assert_outcomes(passed=1, failed=1)
     assert results_of(suite)["test_first"]["reason"] == "nothing was allocated on the device"
+    run(suite, "--memreq-unchecked=skip").assert_outcomes(passed=1, failed=1)
 
 
 def test_an_isolated_test_is_compared_and_written_once(suite):
