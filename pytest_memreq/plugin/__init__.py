@@ -14,6 +14,7 @@ from pytest_memreq.plugin.config import add_options, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import relay_for
+from pytest_memreq.plugin.outdating import outdate
 from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
@@ -48,6 +49,12 @@ def pytest_memreq_backend() -> Sequence[Backend]:
     return find_backends()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Say that nothing is known yet before anything of the user's can end the run."""
+    outdate(early_config)
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest's own JUnit report looks where to write
 def pytest_configure(config: pytest.Config) -> None:
     """Read the settings, and put the parts to work that they ask for."""
@@ -79,5 +86,6 @@ __all__ = [
     "pytest_addhooks",
     "pytest_addoption",
     "pytest_configure",
+    "pytest_load_initial_conftests",
     "pytest_memreq_backend",
 ]
