@@ -16,6 +16,7 @@ from pytest_memreq.gate.baseline_update import WHICH, Which
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
 from pytest_memreq.gate.divergence import BOUND
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
+from pytest_memreq.reports.junit import FAMILIES, Family
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.units import LIMIT_FORMS
 
@@ -40,6 +41,7 @@ class Settings:
     mode: str = "auto"
     report: bool = False
     report_dir: str = "memreq-report"
+    junit_family: Family = "strict"
     all: bool = False
     gpu: str | None = None
     budget: Budget = NO_BUDGET
@@ -72,6 +74,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="print the section on GPU memory and write the report's files",
     )
     group.addoption("--memreq-report-dir", dest="memreq_report_dir", metavar="DIR")
+    group.addoption(
+        "--memreq-junit-family",
+        dest="memreq_junit_family",
+        choices=FAMILIES,
+        help="memreq.xml as junit-10.xsd has it (strict, default), or with file, line and figures "
+        "of each test (extended)",
+    )
     group.addoption(
         "--memreq-all",
         dest="memreq_all",
@@ -258,6 +267,7 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "mode": _choice(MODES),
     "report": _boolean,
     "report_dir": _name_of("directory"),
+    "junit_family": _choice(FAMILIES),
     "all": _boolean,
     "gpu": _card,
     "budget": _budget,

@@ -13,6 +13,7 @@ from pytest_memreq.plugin.config import Settings, settings_file
 from pytest_memreq.plugin.wire import detach, leaked_bytes_of, refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
+from pytest_memreq.reports.style import Style
 from pytest_memreq.results import Environment, Results, TestResult
 from pytest_memreq.simulate.cards import DEFAULT_CARD
 
@@ -55,7 +56,7 @@ class Reporting:
         """Say `incomplete` where an earlier run's report may lie."""
         if self._settings.report and not self._config.option.collectonly:
             try:
-                write_reports(self._directory(), Results(status="incomplete"))
+                write_reports(self._directory(), Results(status="incomplete"), self._style())
             except MemreqError as error:
                 raise pytest.UsageError(f"--memreq-report: {error}") from None
 
@@ -99,7 +100,7 @@ class Reporting:
             return
         if self._settings.report:
             try:
-                write_reports(self._directory(), self.results())
+                write_reports(self._directory(), self.results(), self._style())
             except MemreqError as error:
                 self._problems.append(str(error))
         if self._tests and not any(test.is_checked for test in self._tests.values()):
@@ -138,6 +139,9 @@ class Reporting:
         """What came so far, in the order of node ids."""
         tests = tuple(self._tests[nodeid] for nodeid in sorted(self._tests))
         return Results(tests=tests, environment=self._environment)
+
+    def _style(self) -> Style:
+        return Style(junit_family=self._settings.junit_family)
 
     def _directory(self) -> Path:
         return self._config.invocation_params.dir / self._settings.report_dir
