@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 import tomli
@@ -16,6 +16,7 @@ from pytest_memreq.gate.baseline_update import WHICH, Which
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
 from pytest_memreq.gate.divergence import BOUND
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
+from pytest_memreq.reports.annotations import RUNNERS, Vendor
 from pytest_memreq.reports.junit import FAMILIES, Family
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.units import LIMIT_FORMS
@@ -23,6 +24,7 @@ from pytest_memreq.units import LIMIT_FORMS
 MODES = ("auto", "measure", "simulate", "both", "off")
 UNCHECKED = ("fail", "skip")
 HISTORY = ("over", "all", "off")
+ANNOTATIONS = ("auto", *RUNNERS, "off")
 Value = TypeVar("Value")
 Pairs = tuple[tuple[str, Value], ...]
 
@@ -42,6 +44,7 @@ class Settings:
     report: bool = False
     report_dir: str = "memreq-report"
     junit_family: Family = "strict"
+    annotations: Literal["auto", "off"] | Vendor = "auto"
     all: bool = False
     gpu: str | None = None
     budget: Budget = NO_BUDGET
@@ -80,6 +83,13 @@ def add_options(parser: pytest.Parser) -> None:
         choices=FAMILIES,
         help="memreq.xml as junit-10.xsd has it (strict, default), or with file, line and figures "
         "of each test (extended)",
+    )
+    group.addoption(
+        "--memreq-annotations",
+        dest="memreq_annotations",
+        choices=ANNOTATIONS,
+        help="show verdicts on the lines of tests: in the form of a CI server's runner, or of the "
+        "one that this is, with --memreq-report (auto, default)",
     )
     group.addoption(
         "--memreq-all",
@@ -268,6 +278,7 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "report": _boolean,
     "report_dir": _name_of("directory"),
     "junit_family": _choice(FAMILIES),
+    "annotations": _choice(ANNOTATIONS),
     "all": _boolean,
     "gpu": _card,
     "budget": _budget,

@@ -14,6 +14,7 @@ from pytest_memreq.plugin.wire import detach, leaked_bytes_of, refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
 from pytest_memreq.reports.style import Style
+from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Environment, Results, TestResult
 from pytest_memreq.simulate.cards import DEFAULT_CARD
 
@@ -49,7 +50,7 @@ class Reporting:
         }[settings.mode]
         path = settings_file(self._config)
         where = f", settings in {path.name}" if path and settings != Settings() else ""
-        files = f", report in {settings.report_dir}" if settings.report else ""
+        files = f", report in {visible(settings.report_dir)}" if settings.report else ""
         return f"memreq: {how}{where}{files}"
 
     def pytest_sessionstart(self) -> None:
@@ -58,7 +59,7 @@ class Reporting:
             try:
                 write_reports(self._directory(), Results(status="incomplete"), self._style())
             except MemreqError as error:
-                raise pytest.UsageError(f"--memreq-report: {error}") from None
+                raise pytest.UsageError(visible(f"--memreq-report: {error}")) from None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a report brings; of a test that was run again, the last."""
@@ -121,7 +122,7 @@ class Reporting:
             color = MARKUP.get(line.verdict or "")
             terminalreporter.write_line(line.text, **({color: True} if color else {}))
         for problem in self._problems:
-            terminalreporter.write_line(f"memreq: {problem}", red=True)
+            terminalreporter.write_line(f"memreq: {visible(problem)}", red=True)
 
     def _shown(self) -> Results:
         results = self.results()
