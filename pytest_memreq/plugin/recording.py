@@ -53,7 +53,7 @@ class Recording:
         try:
             self._lines = list(self._finished(self._reporting.results()))
         except MemreqError as error:
-            self._lines = [f"memreq: {error}"]
+            self._lines = [visible(f"memreq: {error}")]
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
