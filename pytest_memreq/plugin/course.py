@@ -38,6 +38,7 @@ from pytest_memreq.plugin.leaks import Leak, find_leak
 from pytest_memreq.plugin.meters import Meter
 from pytest_memreq.requirement import METRICS, Finding, Peak
 from pytest_memreq.results import Environment, Simulated, TestResult
+from pytest_memreq.timeline import REPORTED_POINTS, thin_out
 from pytest_memreq.units import format_size
 
 NO_CAP = 'this device cannot refuse allocations, which enforce="cap" asks for'
@@ -157,6 +158,7 @@ class Course:
                 breakdown=explanation.breakdown,
                 sites=explanation.sites,
                 peak_at=explanation.peak_at,
+                timeline=explanation.timeline,
                 notes=(*self.finding.notes, *explanation.notes),
             )
 
@@ -272,6 +274,7 @@ class Course:
             survivors=() if self.leak is None else self.leak.survivors,
             snapshot=self.snapshot,
             sites=finding.sites[:REPORTED_SITES],
+            timeline=thin_out(finding.timeline, REPORTED_POINTS),
             baseline=None if self.comparison is None else self.comparison.before,
             grew=self.grew,
             hints=self.hints,

@@ -10,6 +10,7 @@ from pytest_memreq.plugin.baselines import Baselines
 from pytest_memreq.plugin.course import COURSE, REPORTED_SITES, Course
 from pytest_memreq.requirement import Peak
 from pytest_memreq.results import Simulated
+from pytest_memreq.timeline import REPORTED_POINTS, thin_out
 
 # None as long as it is under way, and where nothing was found out.
 SIMULATED = pytest.StashKey[Simulated | None]()
@@ -54,6 +55,7 @@ def _said(course: Course | None, baselines: Baselines | None) -> Simulated | Non
         peak=finding.peak,
         breakdown=finding.breakdown,
         sites=finding.sites[:REPORTED_SITES],
+        timeline=thin_out(finding.timeline, REPORTED_POINTS),
         baseline=None if comparison is None else comparison.before,
         grew=what_grew(comparison, finding),
     )

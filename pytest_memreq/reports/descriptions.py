@@ -67,6 +67,8 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "snapshot": "The file of the memory history, relative to the report; a pickle, made for "
         "PyTorch's memory viewer: do not load one that you did not make.",
         "sites": "What was live at the peak of allocated, largest first; of many, the first 100.",
+        "timeline": "Memory over time: pairs of an event and the bytes allocated after it; of "
+        "many, at most 120 with every extreme among them.",
         "baseline": "What the test was held against, beside its budget; null where it was not.",
         "grew": "What grew since the baseline, in lines for people.",
         "hints": "Known causes that the figures show.",
@@ -88,6 +90,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "reason": "Why the peak is not all that the test does; empty where it is.",
         "breakdown": "What was live at the peak of allocated, by what held it.",
         "sites": "What was live at the peak of allocated, largest first.",
+        "timeline": "Memory over time, as that of the test.",
         "baseline": "What the simulation was held against.",
         "grew": "What grew since that, in lines for people.",
         "divergence": "A line for each metric that is too far from what was measured.",

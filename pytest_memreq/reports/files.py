@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.reports import jsonfile, junit, markdown, openmetrics
+from pytest_memreq.reports import html, jsonfile, junit, markdown, openmetrics
 from pytest_memreq.reports.style import PLAIN, Style
 from pytest_memreq.results import Results
 from pytest_memreq.units import format_size
@@ -20,6 +20,7 @@ REPORTS: dict[str, Callable[[Results], str]] = {
     "memreq.xml": junit.render,
     "memreq.md": markdown.render,
     "metrics.txt": openmetrics.render,
+    "index.html": html.render,
 }
 
 

@@ -35,12 +35,13 @@ BEFORE = Before(verdict="over", device=H200, peak=PEAK, tolerance="1 %, 2.00 MiB
 FULL = TestResult(
     nodeid="a", mode="measured", gpu="L4", verdict="over", reason="x", outcome="failed", peak=PEAK,
     peak_at="step", budget={"allocated_bytes": 1}, breakdown=Breakdown(activations_bytes=1),
-    simulated=Simulated(gpu="L4", peak=PEAK, breakdown=Breakdown(), sites=(SITE,), baseline=BEFORE,
-                        grew=("x",), divergence=("y",)),
+    simulated=Simulated(gpu="L4", peak=PEAK, breakdown=Breakdown(), sites=(SITE,),
+                        timeline=((0, 1),), baseline=BEFORE, grew=("x",), divergence=("y",)),
     absolute_peak=PEAK, devices=(DevicePeak(index=0, name="L4", peak=PEAK, absolute_peak=PEAK),),
     unknown={"device": "no NVML"}, held_bytes=1, held_by=(("test_b", 3),), fixtures_bytes=1,
     leaked_bytes=-1, survivors=(Survivor(bytes=1, shape=(1,), dtype="int8", referrers=("x",)),),
-    snapshot="a.pickle", sites=(SITE,), baseline=BEFORE, grew=("x",), notes=("x",),
+    snapshot="a.pickle", sites=(SITE,), timeline=((0, 1),), baseline=BEFORE, grew=("x",),
+    notes=("x",),
     hints=(Hint(word="a", evidence="b", advice="c"),), file="a.py", line=1,
 )  # fmt: skip
 RUN = Results(tests=(FULL,), environment=Environment(mode="measured", gpu="L4", gpu_bytes=1))
