@@ -20,6 +20,7 @@ from pytest_memreq.cli.commenting import body, thread
 from pytest_memreq.cli.commenting.answers import (
     PULL_REQUEST,
     Artifact,
+    ChangedFile,
     Comment,
     Event,
     NoAnswerError,
@@ -140,8 +141,9 @@ def _comment(api: Api, event: Event, artifact_name: str, *, is_dry: bool) -> str
             f"run {run.id} is stale: it was of {visible(run.head_sha, 40)}, pull request "
             f"#{pull.number} is at {visible(pull.head.sha, 40)} now"
         )
-    text = _text(api, event, artifact_name)
-    return text if is_dry else _say(api, event, pull, thread.marker(artifact_name), text)
+    frame = _frame(api, event, pull, artifact_name)
+    text = _text(api, event, artifact_name, frame)
+    return text if is_dry else _say(api, event, pull, frame.mark, text)
 
 
 def _pulls(api: Api, event: Event) -> list[Pull]:
@@ -153,15 +155,25 @@ def _pulls(api: Api, event: Event) -> list[Pull]:
     return _built(Pull, found, "pulls")
 
 
-def _text(api: Api, event: Event, artifact_name: str) -> str:
-    run, mark = event.workflow_run, thread.marker(artifact_name)
+def _frame(api: Api, event: Event, pull: Pull, artifact_name: str) -> body.Frame:
+    run = event.workflow_run
     server = _address(os.environ, "GITHUB_SERVER_URL", DEFAULT_SERVER_URL)
-    link = f"{server}/{quote(event.repository.full_name)}/actions/runs/{run.id}"
+    files = api.pages(f"{_of(event)}/pulls/{pull.number}/files")
+    return body.Frame(
+        mark=thread.marker(artifact_name),
+        run=run,
+        link=f"{server}/{quote(event.repository.full_name)}/actions/runs/{run.id}",
+        version=metadata.version("pytest-memreq"),
+        changed=thread.of_the_gate(_built(ChangedFile, files, "files")),
+    )
+
+
+def _text(api: Api, event: Event, artifact_name: str, frame: body.Frame) -> str:
     try:
         results = _results(api, event, artifact_name)
     except MemreqError as problem:
-        return body.of_no_report(str(problem), run, link, _version(), mark)
-    return body.of_report(results, run, link, _version(), mark)
+        return body.of_no_report(str(problem), frame)
+    return body.of_report(results, frame)
 
 
 def _results(api: Api, event: Event, name: str) -> Results:
@@ -206,7 +218,3 @@ def _built(kind: type[Value], raw: Iterable[object], what: str) -> list[Value]:
         return [build(kind, each, what) for each in raw]
     except MemreqError as error:
         raise NoAnswerError(f"GitHub's answer is not understood: {error}") from None
-
-
-def _version() -> str:
-    return metadata.version("pytest-memreq")

@@ -19,6 +19,7 @@ class GitHub:
     def __init__(self):
         self.pulls = []
         self.comments = defaultdict(list)  # by number of the pull request
+        self.changed = []
         self.artifacts = []
         self.files = {}  # by id of the artifact
         self.troubles = defaultdict(list)  # by (method, path)
@@ -58,6 +59,9 @@ class GitHub:
         found = [p for p in self.pulls if (p["state"], p["head"]["ref"], p["owner"]) == wanted]
         return _page(found, asked)
 
+    def list_files(self, asked, _):
+        return _page(self.changed, asked)
+
     def list_comments(self, asked, number):
         return _page(self.comments[number], asked)
 
@@ -86,6 +90,7 @@ class GitHub:
 ROUTES = {
     r"POST /graphql": GitHub.login,
     r"GET /repos/octo/models/pulls": GitHub.list_pulls,
+    r"GET /repos/octo/models/pulls/(\d+)/files": GitHub.list_files,
     r"GET /repos/octo/models/issues/(\d+)/comments": GitHub.list_comments,
     r"POST /repos/octo/models/issues/(\d+)/comments": GitHub.make_comment,
     r"PATCH /repos/octo/models/issues/comments/(\d+)": GitHub.change_comment,

@@ -208,6 +208,44 @@ def test_a_run_cut_short_is_not_called_passed(github, comment):
     assert "### GPU memory: incomplete: 1 within" in bodies(github)[0]
 
 
+@pytest.mark.parametrize(
+    ("file", "is_named"),
+    [
+        ({"filename": "memreq-baseline.json"}, True),
+        ({"filename": "ci/memreq-baseline.json", "patch": None}, True),
+        ({"filename": "pyproject.toml", "patch": '-"a" = "1 GiB"\n+"a" = "9 GiB"'}, True),
+        ({"filename": "a/pyproject.toml"}, True),
+        ({"filename": ".github/workflows/memreq.yml"}, True),
+        ({"filename": "test_a.py", "patch": "@@ -1 +1 @@\n+@mark.max_gpu_memory('9 GiB')"}, True),
+        ({"filename": "tox.ini", "patch": "-pytest\n+pytest --memreq-unchecked=skip"}, True),
+        ({"filename": "test_a.py", "patch": " @mark.max_gpu_memory('9 GiB')\n+x"}, False),
+        ({"filename": "model.py", "patch": "+hidden = 4096"}, False),
+        ({"filename": "image.png"}, False),
+    ],
+)
+@pytest.mark.parametrize("has_report", [True, False])
+def test_files_that_may_say_what_is_allowed_are_named_first(
+    github, comment, file, is_named, has_report
+):
+    github.changed = [*({"filename": f"model_{n}.py"} for n in range(100)), file]
+    if not has_report:
+        github.artifacts.clear()
+    assert comment()[0] == 0
+    top = bodies(github)[0].partition("###")[0]
+    name = f"<code>{file['filename']}</code>"
+    said = f"\n\n**Changed here, and may say what is allowed:** {name}\n\n"
+    assert top == (f"{MARKER}{said}" if is_named else f"{MARKER}\n\n")
+
+
+def test_of_many_such_files_some_are_named(github, comment):
+    github.changed = [{"filename": f"memreq-{n}|<b>@octocat" + "x" * 999} for n in range(13)]
+    assert comment()[0] == 0
+    [line] = [line for line in bodies(github)[0].splitlines() if line.startswith("**Changed")]
+    assert line.endswith("</code> and 3 more")
+    assert "<b>" not in line
+    assert len(line) < 1500
+
+
 def symlink():
     member = zipfile.ZipInfo("memreq.json")
     member.external_attr = 0o120777 << 16

@@ -92,6 +92,14 @@ class Artifact:
     expired: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedFile:
+    """A file that a pull request changes; `patch` is None where it is large or not text."""
+
+    filename: str
+    patch: str | None = None
+
+
 def read_event(content: bytes, where: str) -> Event:
     """The event in the file at GITHUB_EVENT_PATH.
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pytest_memreq.cli.commenting.answers import Artifact, Comment, NoAnswerError, Pull, Run
+from pytest_memreq.cli.commenting.answers import (
+    Artifact,
+    ChangedFile,
+    Comment,
+    NoAnswerError,
+    Pull,
+    Run,
+)
+
+SETTINGS = "pyproject.toml"
+WORDS = ("memreq", "max_gpu_")  # in our files, settings, options, markers
 
 
 def pull_of(run: Run, pulls: Iterable[Pull]) -> Pull | None:
@@ -34,6 +44,21 @@ def newest(artifacts: Iterable[Artifact], name: str) -> Artifact | None:
     """That of the last attempt; ids grow."""
     named = [artifact for artifact in artifacts if artifact.name == name]
     return max(named, key=lambda artifact: artifact.id, default=None)
+
+
+def of_the_gate(files: Iterable[ChangedFile]) -> tuple[str, ...]:
+    """Names of the files that may say what is allowed, among those that a pull request changes.
+
+    A budget under `[tool.memreq.budgets]` can change with none of our words near it, so any change
+    of `pyproject.toml` counts.
+    """
+    return tuple(file.filename for file in files if _is_of_the_gate(file))
+
+
+def _is_of_the_gate(file: ChangedFile) -> bool:
+    lines = [line for line in (file.patch or "").split("\n") if line[:1] in ("+", "-")]
+    is_settings = file.filename.rpartition("/")[2] == SETTINGS
+    return is_settings or any(word in text for text in (file.filename, *lines) for word in WORDS)
 
 
 def marker(artifact_name: str) -> str:
