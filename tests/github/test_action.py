@@ -174,20 +174,26 @@ def test_minutes_that_are_none_are_refused(start):
     assert "invalid time interval" in out
 
 
-def test_the_outputs_are_words_and_numbers(start, tmp_path):
+@pytest.mark.parametrize(
+    ("status", "outcome"), [("complete", "failed"), ("incomplete", "incomplete")]
+)
+def test_the_outputs_are_words_and_numbers(start, tmp_path, status, outcome):
     tests = [
         TestResult(nodeid="a\nb=c", mode="simulated", verdict="over", reason="\nx=y", peak=Peak()),
         TestResult(nodeid="b", mode="simulated", verdict="within", reason="", peak=Peak()),
     ]
     (tmp_path / "memreq-report").mkdir()
-    (tmp_path / "memreq-report/memreq.json").write_text(to_json(Results(tests=tuple(tests))))
+    (tmp_path / "memreq-report/memreq.json").write_text(
+        to_json(Results(tests=tuple(tests), status=status))
+    )
     step = start("outputs", python=sys.executable)
     out, _ = step.communicate(timeout=20)
     assert step.returncode == 0, out
     lines = (tmp_path / "output").read_text().splitlines()
     given = dict(line.split("=") for line in lines)
     assert given.keys() == ACTION["outputs"].keys()
-    assert (given["outcome"], given["over"], given["within"]) == ("failed", "1", "1")
+    assert (given["outcome"], given["status"]) == (outcome, status)
+    assert (given["over"], given["within"]) == ("1", "1")
     for name, output in ACTION["outputs"].items():
         assert output["value"] == f"${{{{ steps.outputs.outputs.{name} }}}}"
 
