@@ -36,13 +36,13 @@ HEAD = ("verdict", "test", "peak", "budget", "baseline")
 WITHIN = "within"
 
 
-def render(results: Results) -> str:
+def render(results: Results, most_bytes: int = MOST_BYTES) -> str:
     """A heading with the outcome, the tests that need a look, the others folded, and where."""
     heading = f"### GPU memory: {outcome(results)}: {counted(results)}"
     unknown = unfinished(results, code_span)
     top = [heading, unknown] if unknown else [heading]
     end = [table(("environment", ""), [*_environment(results.environment), *_notes(results)])]
-    room = MOST_BYTES - MARGIN_BYTES - _bytes([*top, *end])
+    room = most_bytes - MARGIN_BYTES - _bytes([*top, *end])
     look = sorted((test for test in results.tests if test.verdict != WITHIN), key=severity)
     within = [test for test in results.tests if test.verdict == WITHIN]
     shown = _looked_at(look, room)
