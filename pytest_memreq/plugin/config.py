@@ -46,7 +46,7 @@ class Settings:
     budgets: tuple[tuple[str, Budget], ...] = ()
     unchecked: str = "fail"
     history: str = "over"
-    baseline: str | None = None
+    baseline: Path | None = None
     baseline_missing: Missing = "fail"
     update: Which | None = None
     update_in_ci: bool = False
@@ -152,13 +152,21 @@ def _add_baseline_options(group: pytest.OptionGroup) -> None:
 def read_settings(config: pytest.Config) -> Settings:
     """Options over the file's table over defaults. Raises MemreqError for anything wrong."""
     path = settings_file(config)
-    given = _of_file(path) if path else {}
+    given = _beside(_of_file(path), path.parent) if path else {}
     options = {
         field.name: value
         for field in fields(Settings)
         if (value := config.getoption(f"memreq_{field.name}", None)) is not None
     }
-    return Settings(**{**given, **_checked(options, _option_name)})
+    options = _beside(_checked(options, _option_name), config.invocation_params.dir)
+    return Settings(**{**given, **options})
+
+
+def _beside(given: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """With the baseline's file as a path from where it was named."""
+    if "baseline" not in given:
+        return given
+    return {**given, "baseline": directory / given["baseline"]}
 
 
 def settings_file(config: pytest.Config) -> Path | None:
