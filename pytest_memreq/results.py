@@ -18,6 +18,7 @@ from pytest_memreq.requirement import METRICS, Breakdown, DevicePeak, Peak, Site
 FORMAT = 1
 Mode = Literal["measured", "simulated", "estimated"]
 Outcome = Literal["passed", "failed", "skipped", "xfailed", "xpassed"]
+RunStatus = Literal["complete", "incomplete"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +150,15 @@ class TestResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """A run's results, `incomplete` until its end was reached."""
+    """A run's results, `incomplete` until its end was reached.
+
+    `running` are the node ids of tests, checked or not, that had begun and not ended.
+    """
 
     tests: tuple[TestResult, ...] = ()
     environment: Environment = field(default_factory=Environment)
-    status: Literal["complete", "incomplete"] = "complete"
+    status: RunStatus = "complete"
+    running: tuple[str, ...] = ()
 
     def summary(self) -> dict[Word, int]:
         """How many tests had each verdict, every verdict word named."""
@@ -168,6 +173,7 @@ class Results:
             "environment": asdict(self.environment),
             "tests": [test.to_dict() for test in self.tests],
             "summary": self.summary(),
+            "running": list(self.running),
         }
 
 

@@ -54,7 +54,7 @@ def test_the_file_has_the_documented_shape():
         peak=Peak(allocated_bytes=5), budget={"allocated_bytes": 6},
     )  # fmt: skip
     report = json.loads(to_json(Results(tests=(test,), environment=Environment(gpu="L4"))))
-    assert list(report) == ["format", "status", "environment", "tests", "summary"]
+    assert list(report) == ["format", "status", "environment", "tests", "summary", "running"]
     assert report["format"] == 1
     assert report["status"] == "complete"
     assert {"mode", "gpu", "gpu_bytes", "torch", "cuda", "allocator", "world_size"} <= set(

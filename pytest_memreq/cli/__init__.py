@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import NoReturn
 
-from pytest_memreq.cli import adopt, baseline, diff, estimating, gpus, max_batch, validate
+from pytest_memreq.cli import adopt, baseline, diff, estimating, gpus, max_batch, render, validate
 from pytest_memreq.errors import MemreqError
 
 USAGE = 4
@@ -40,5 +40,6 @@ def _parser() -> argparse.ArgumentParser:
     gpus.add_to(commands.add_parser("gpus", help="the cards that are known"))
     validate.add_to(commands.add_parser("validate", help="whether measuring gives steady figures"))
     diff.add_to(commands.add_parser("diff", help="two reports or baselines, compared"))
+    render.add_to(commands.add_parser("render", help="the reports of a run, made once more"))
     adopt.add_to(commands.add_parser("adopt", help="markers instead of hand-rolled assertions"))
     return parser

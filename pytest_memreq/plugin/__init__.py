@@ -14,6 +14,7 @@ from pytest_memreq.plugin.config import Settings, add_options, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import relay_for
+from pytest_memreq.plugin.outdating import outdate
 from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
@@ -46,6 +47,12 @@ def pytest_memreq_backend() -> Sequence[Backend]:
     from pytest_memreq.measure.backends.finding import find_backends  # imports torch
 
     return find_backends()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Say that nothing is known yet before anything of the user's can end the run."""
+    outdate(early_config)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own JUnit report looks where to write
@@ -87,5 +94,6 @@ __all__ = [
     "pytest_addhooks",
     "pytest_addoption",
     "pytest_configure",
+    "pytest_load_initial_conftests",
     "pytest_memreq_backend",
 ]

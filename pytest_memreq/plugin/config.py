@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -149,14 +150,17 @@ def _add_baseline_options(group: pytest.OptionGroup) -> None:
     )
 
 
-def read_settings(config: pytest.Config) -> Settings:
-    """Options over the file's table over defaults. Raises MemreqError for anything wrong."""
+def read_settings(config: pytest.Config, option: Namespace | None = None) -> Settings:
+    """Options over the file's table over defaults. Raises MemreqError for anything wrong.
+
+    `option` are the options as far as they are known, where pytest has not read them all.
+    """
     path = settings_file(config)
     given = _beside(_of_file(path), path.parent) if path else {}
     options = {
         field.name: value
         for field in fields(Settings)
-        if (value := config.getoption(f"memreq_{field.name}", None)) is not None
+        if (value := getattr(option or config.option, f"memreq_{field.name}", None)) is not None
     }
     options = _beside(_checked(options, _option_name), config.invocation_params.dir)
     return Settings(**{**given, **options})

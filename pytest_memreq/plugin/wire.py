@@ -6,10 +6,12 @@ file as it is. Plain dicts, lists, text and numbers only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import pytest
 
+from pytest_memreq.reports.gathering import CutShort, Event, Judged, Left
 from pytest_memreq.results import Environment, TestResult
 
 ATTRIBUTE = "memreq"
@@ -40,6 +42,18 @@ def leaked_bytes_of(report: pytest.TestReport) -> int | None:
     """What the test of a teardown's report left."""
     leaked_bytes: int | None = getattr(report, LEAKED, None)
     return leaked_bytes
+
+
+def events_of(report: pytest.TestReport) -> Iterator[Event]:
+    """What a report tells, in the order in which it counts."""
+    leaked_bytes = leaked_bytes_of(report)
+    if leaked_bytes is not None:
+        yield Left(nodeid=report.nodeid, leaked_bytes=leaked_bytes)
+    if type(report) is not pytest.TestReport and report.outcome != "passed":
+        yield CutShort(nodeid=report.nodeid, outcome=report.outcome)
+    brought = detach(report)
+    if brought is not None:
+        yield Judged(result=brought[0], environment=brought[1])
 
 
 def annotate(report: pytest.TestReport, note: str) -> None:

@@ -31,7 +31,7 @@ def write_reports(directory: Path, results: Results) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _failure(directory, error) from None
+        raise failure(directory, error) from None
     for name, render in REPORTS.items():
         write_whole(directory / name, render(results))
 
@@ -43,7 +43,16 @@ def write_whole(path: Path, text: str) -> None:
     try:
         _replace(path, text.encode("utf-8"))
     except OSError as error:
-        raise _failure(path, error) from None
+        raise failure(path, error) from None
+
+
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file that may be there, such as a job's summary."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise failure(path, error) from None
 
 
 def read_whole(path: Path, most_bytes: int) -> bytes:
@@ -83,7 +92,7 @@ def check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):  # it is replaced by a new one beside it
             pass
     except OSError as error:
-        raise _failure(path, error) from None
+        raise failure(path, error) from None
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -107,5 +116,6 @@ def _umask() -> int:
     return mask
 
 
-def _failure(path: Path, error: OSError) -> MemreqError:
+def failure(path: Path, error: OSError) -> MemreqError:
+    """What to raise for a path that the system does not write."""
     return MemreqError(f"{path}: cannot be written: {error.strerror or error}")

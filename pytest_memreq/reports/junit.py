@@ -14,6 +14,7 @@ import junit_xml
 
 from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import SHOWN_SITES, describe_site
+from pytest_memreq.reports.rows import unfinished
 from pytest_memreq.reports.text import distinct, visible_lines
 from pytest_memreq.results import Results, TestResult
 
@@ -25,8 +26,9 @@ UNKNOWN_TO_SCHEMA = ("disabled", "assertions")
 def render(results: Results) -> str:
     """One suite, one case a checked test; the environment as the suite's properties."""
     cases = [_case(test) for test in results.tests]
-    if results.status == "incomplete":
-        cases.append(_unfinished())
+    unknown = unfinished(results)
+    if unknown is not None:
+        cases.append(_unfinished(unknown))
     suite = junit_xml.TestSuite("memreq", cases, properties=_properties(results))
     document = suite.build_xml_doc()
     for element in document.iter():
@@ -83,9 +85,9 @@ def _explanation(test: TestResult) -> str:
     return "\n".join(lines)
 
 
-def _unfinished() -> junit_xml.TestCase:
+def _unfinished(unknown: str) -> junit_xml.TestCase:
     case = junit_xml.TestCase("run", classname="memreq.session", elapsed_sec=0.001)
-    case.add_error_info("the run did not finish", "The run did not finish: figures are missing.")
+    case.add_error_info(_attribute(unknown), _text(unknown))
     return case
 
 

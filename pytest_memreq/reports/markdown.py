@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from pytest_memreq.gate.change import signed
-from pytest_memreq.reports.markup import code, folded, lines_of_code, row, table
+from pytest_memreq.reports.markup import code, code_span, folded, lines_of_code, row, table
 from pytest_memreq.reports.rows import (
     counted,
     counted_notes,
@@ -19,6 +19,7 @@ from pytest_memreq.reports.rows import (
     shown_verdict,
     size_text,
     tightest,
+    unfinished,
 )
 from pytest_memreq.requirement import Metric
 from pytest_memreq.results import Environment, Results, TestResult
@@ -33,13 +34,13 @@ HEAD = ("verdict", "test", "peak", "budget", "baseline")
 WORST_FIRST = ("over", "regressed", "error", "unchecked", "improved", "expected")
 FAILING = ("over", "regressed", "error")
 WITHIN = "within"
-UNFINISHED = "The run did not finish: tests are missing here, and nothing is known of them."
 
 
 def render(results: Results) -> str:
     """A heading with the outcome, the tests that need a look, the others folded, and where."""
     heading = f"### GPU memory: {_outcome(results)}: {counted(results)}"
-    top = [heading, f"**{UNFINISHED}**"] if results.status == "incomplete" else [heading]
+    unknown = unfinished(results, code_span)
+    top = [heading, unknown] if unknown else [heading]
     end = [table(("environment", ""), [*_environment(results.environment), *_notes(results)])]
     room = MOST_BYTES - MARGIN_BYTES - _bytes([*top, *end])
     look = sorted((test for test in results.tests if test.verdict != WITHIN), key=_rank)

@@ -61,10 +61,10 @@ def results_of(content: bytes, where: str) -> Results:
 def _as_built(raw: dict[str, Any]) -> dict[str, Any]:
     """The object with all that differs in the file from the values it stands for."""
     tests = raw.get("tests")
-    return {**raw, "tests": [*map(_test_as_built, tests)]} if isinstance(tests, list) else raw
+    return {**raw, "tests": [*map(test_as_built, tests)]} if isinstance(tests, list) else raw
 
 
-def _test_as_built(raw: object) -> object:
+def test_as_built(raw: object) -> object:
     """A test with its holders as pairs."""
     if not isinstance(raw, dict) or not isinstance(raw.get("held_by"), list):
         return raw

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import SHOWN_SITES, describe_site, describe_survivor, figure
+from pytest_memreq.reports.text import visible
 from pytest_memreq.requirement import METRICS, Breakdown, Metric
 from pytest_memreq.results import Results, TestResult
 from pytest_memreq.units import format_size
+
+UNFINISHED = "The run did not finish: tests are missing here, and nothing is known of them"
+SHOWN = 5
 
 
 def needs_a_look(test: TestResult) -> bool:
@@ -64,6 +68,20 @@ def breakdown_text(breakdown: Breakdown) -> str:
 def size_text(size_bytes: int | None) -> str:
     """A size for people, or that it is not known."""
     return "?" if size_bytes is None else format_size(size_bytes)
+
+
+def unfinished(results: Results, quote: Callable[[str], str] = visible) -> str | None:
+    """What a run that did not finish leaves open, None for one that did.
+
+    One line; `quote` makes node ids safe.
+    """
+    if results.status == "complete":
+        return None
+    if not results.running:
+        return f"{UNFINISHED}."
+    shown = ", ".join(map(quote, results.running[:SHOWN]))
+    more = len(results.running) - SHOWN
+    return f"{UNFINISHED}. Running when it ended: {shown}{f' and {more} more' * (more > 0)}"
 
 
 def counted_notes(results: Results) -> list[tuple[str, str]]:

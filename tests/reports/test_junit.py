@@ -133,4 +133,4 @@ def test_the_environment_is_in_the_suites_properties():
 def test_an_unfinished_run_is_an_error():
     root = checked([result()], status="incomplete")
     assert root.get("errors") == "1"
-    assert root.find(".//error").get("message") == "the run did not finish"
+    assert root.find(".//error").get("message").startswith("The run did not finish: ")

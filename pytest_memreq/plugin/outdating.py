@@ -1,0 +1,40 @@
+"""Reports of an earlier run, declared incomplete as soon as pytest knows its options.
+
+What fails later, a conftest.py that raises or an unknown option, would leave them as they were: a
+green report of a run that never began. What fails before (a plugin of `-p` that is not there, a
+mistake in the settings) still does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+
+from pytest_memreq.errors import MemreqError
+from pytest_memreq.plugin.config import read_settings
+from pytest_memreq.plugin.isolation import VARIABLE
+from pytest_memreq.reports.files import write_reports
+from pytest_memreq.results import Results
+
+# In these processes another one reports.
+ELSEWHERE = ("PYTEST_XDIST_WORKER", VARIABLE)
+RUNS_NOTHING = (
+    *("help", "version", "collectonly", "markers", "cacheshow"),
+    *("showfixtures", "show_fixtures_per_test"),
+)
+
+
+def outdate(early_config: pytest.Config) -> None:
+    """Replace the files of the report directory, where there is one and this run writes into it."""
+    option = early_config.known_args_namespace
+    runs_nothing = any(getattr(option, name, False) for name in RUNS_NOTHING)
+    if runs_nothing or any(name in os.environ for name in ELSEWHERE):
+        return
+    # What is wrong with the settings or the directory is said once pytest is configured.
+    with contextlib.suppress(MemreqError):
+        settings = read_settings(early_config, option)
+        directory = early_config.invocation_params.dir / settings.report_dir
+        if settings.report and directory.is_dir():
+            write_reports(directory, Results(status="incomplete"))
