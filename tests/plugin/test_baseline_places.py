@@ -112,6 +112,8 @@ def test_what_is_above_the_repository_is_not_looked_for(project, monkeypatch):
     put(inner / ".git", "gitdir: elsewhere")
     put(inner / "test_i.py", TEST.format(name="i", size=1))
     put(inner / "conftest.py", (project.path / "tests" / "conftest.py").read_text())
+    project.runpytest(NEW, "--rootdir=.", inner)
+    assert "clone/test_i.py::test_i" in entries(project.path / FILE)
     monkeypatch.chdir(inner)
     project.runpytest("--rootdir=.").assert_outcomes(passed=1)
 
