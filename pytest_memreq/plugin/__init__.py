@@ -9,6 +9,7 @@ import pytest
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
+from pytest_memreq.plugin.annotating import annotating_for
 from pytest_memreq.plugin.baselines import Baselines, baselines_of
 from pytest_memreq.plugin.config import Settings, add_options, read_settings
 from pytest_memreq.plugin.fixtures import memreq
@@ -18,6 +19,7 @@ from pytest_memreq.plugin.outdating import outdate
 from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
+from pytest_memreq.reports.text import visible
 
 MARKER_HELP = (
     "max_gpu_memory(limit=None, *, requested=None, allocated=None, reserved=None, device=None, "
@@ -64,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = read_settings(config)
         baselines = _baselines_of(config, settings)
     except MemreqError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(visible(str(error))) from None
     plugins = config.pluginmanager
     relay = relay_for(config)
     if relay is not None:
@@ -72,6 +74,9 @@ def pytest_configure(config: pytest.Config) -> None:
     elif not hasattr(config, "workerinput"):
         reporting = Reporting(config, settings, baselines)
         plugins.register(reporting, "memreq-reporting")
+        annotating = annotating_for(config, settings, reporting)
+        if annotating is not None:
+            plugins.register(annotating, "memreq-annotating")
         if baselines is not None:
             plugins.register(Recording(config, baselines, reporting), "memreq-recording")
     if settings.mode == "off":

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 import tomli
@@ -17,12 +17,16 @@ from pytest_memreq.gate.baseline_update import WHICH, Which
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
 from pytest_memreq.gate.divergence import BOUND
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
+from pytest_memreq.reports.annotations import RUNNERS, Vendor
+from pytest_memreq.reports.junit import FAMILIES, Family
+from pytest_memreq.reports.style import Style
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.units import LIMIT_FORMS
 
 MODES = ("auto", "measure", "simulate", "both", "off")
 UNCHECKED = ("fail", "skip")
 HISTORY = ("over", "all", "off")
+ANNOTATIONS = ("auto", *RUNNERS, "off")
 Value = TypeVar("Value")
 Pairs = tuple[tuple[str, Value], ...]
 
@@ -41,6 +45,8 @@ class Settings:
     mode: str = "auto"
     report: bool = False
     report_dir: str = "memreq-report"
+    junit_family: Family = "strict"
+    annotations: Literal["auto", "off"] | Vendor = "auto"
     all: bool = False
     gpu: str | None = None
     budget: Budget = NO_BUDGET
@@ -73,6 +79,20 @@ def add_options(parser: pytest.Parser) -> None:
         help="print the section on GPU memory and write the report's files",
     )
     group.addoption("--memreq-report-dir", dest="memreq_report_dir", metavar="DIR")
+    group.addoption(
+        "--memreq-junit-family",
+        dest="memreq_junit_family",
+        choices=FAMILIES,
+        help="memreq.xml as junit-10.xsd has it (strict, default), or with file, line and figures "
+        "of each test (extended)",
+    )
+    group.addoption(
+        "--memreq-annotations",
+        dest="memreq_annotations",
+        choices=ANNOTATIONS,
+        help="show verdicts on the lines of tests: in the form of a CI server's runner, or of the "
+        "one that this is, with --memreq-report (auto, default)",
+    )
     group.addoption(
         "--memreq-all",
         dest="memreq_all",
@@ -173,6 +193,11 @@ def _beside(given: dict[str, Any], directory: Path) -> dict[str, Any]:
     return {**given, "baseline": directory / given["baseline"]}
 
 
+def style_of(settings: Settings) -> Style:
+    """What is chosen about the report's files."""
+    return Style(junit_family=settings.junit_family)
+
+
 def settings_file(config: pytest.Config) -> Path | None:
     """The pyproject.toml that belongs to the run, None where there is none."""
     inipath = config.inipath
@@ -270,6 +295,8 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "mode": _choice(MODES),
     "report": _boolean,
     "report_dir": _name_of("directory"),
+    "junit_family": _choice(FAMILIES),
+    "annotations": _choice(ANNOTATIONS),
     "all": _boolean,
     "gpu": _card,
     "budget": _budget,

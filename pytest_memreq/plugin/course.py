@@ -171,6 +171,7 @@ class Course:
                 breakdown=explanation.breakdown,
                 sites=explanation.sites,
                 peak_at=explanation.peak_at,
+                timeline=explanation.timeline,
                 notes=(*self.finding.notes, *explanation.notes),
             )
 

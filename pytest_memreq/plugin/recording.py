@@ -57,7 +57,7 @@ class Recording:
         try:
             self._lines += self._finished(self._reporting.results())
         except MemreqError as error:
-            self._lines.append(f"memreq: {error}")
+            self._lines.append(visible(f"memreq: {error}"))
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -157,7 +157,7 @@ def _told_other_torch(results: Results) -> Iterator[str]:
     )
     for (other, tolerance), count in sorted(others.items(), key=str):
         tests = "1 figure was" if count == 1 else f"{count} figures were"
-        yield (
+        yield visible(
             f"{tests} held against the baseline of torch {other or '?'} instead of {torch or '?'}, "
             f"tolerance {tolerance}; --memreq-update all adds those of torch {torch or '?'}"
         )

@@ -11,6 +11,7 @@ from pytest_memreq.plugin.course import COURSE, Course, Rehearsed
 from pytest_memreq.plugin.resulting import REPORTED_SITES
 from pytest_memreq.requirement import Finding, Peak
 from pytest_memreq.results import Simulated
+from pytest_memreq.timeline import REPORTED_POINTS, thin_out
 
 # None as long as it is under way, and where nothing was found out.
 REHEARSED = pytest.StashKey[Rehearsed | None]()
@@ -58,6 +59,7 @@ def _said(course: Course, finding: Finding) -> Simulated:
         peak=finding.peak,
         breakdown=finding.breakdown,
         sites=finding.sites[:REPORTED_SITES],
+        timeline=thin_out(finding.timeline, REPORTED_POINTS),
         baseline=None if course.standing is None else course.standing.before,
         grew=what_grew(course.standing, finding),
     )

@@ -11,7 +11,7 @@ from _pytest.pathlib import bestrelpath
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.baselines import Baselines
-from pytest_memreq.plugin.config import Settings, settings_file
+from pytest_memreq.plugin.config import Settings, settings_file, style_of
 from pytest_memreq.plugin.journal import Journal
 from pytest_memreq.plugin.wire import detach, events_of, refusal_of
 from pytest_memreq.reports import terminal
@@ -44,6 +44,7 @@ class Reporting:
         self._config = config
         self._baselines = baselines
         self._settings = settings
+        self._style = style_of(settings)
         self._gathering = Gathering()
         self._journal: Journal | None = None
         self._status: RunStatus = "incomplete"
@@ -63,7 +64,7 @@ class Reporting:
         }[settings.mode]
         path = settings_file(self._config)
         where = f", settings in {path.name}" if path and settings != Settings() else ""
-        files = f", report in {settings.report_dir}" if settings.report else ""
+        files = f", report in {visible(settings.report_dir)}" if settings.report else ""
         return f"memreq: {how}{where}{files}{self._baseline_told()}"
 
     def _baseline_told(self) -> str:
@@ -79,10 +80,10 @@ class Reporting:
         """Say `incomplete` where an earlier run's report may lie."""
         if self._settings.report and not self._config.option.collectonly:
             try:
-                write_reports(self._directory(), Results(status="incomplete"))
+                write_reports(self._directory(), Results(status="incomplete"), self._style)
                 self._journal = Journal(self._directory())
             except MemreqError as error:
-                raise pytest.UsageError(f"--memreq-report: {error}") from None
+                raise pytest.UsageError(visible(f"--memreq-report: {error}")) from None
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A test begins, here or in a worker."""
@@ -136,7 +137,7 @@ class Reporting:
 
     def _write(self, results: Results) -> None:
         try:
-            write_reports(self._directory(), results)
+            write_reports(self._directory(), results, self._style)
         except MemreqError as error:
             self._problems.append(f"{error}; memreq render makes the reports from the journal")
             return
@@ -156,7 +157,7 @@ class Reporting:
         for warning in filter(None, [self._journal and self._journal.problem]):
             terminalreporter.write_line(f"memreq: {warning}", yellow=True)
         for problem in self._problems:
-            terminalreporter.write_line(f"memreq: {problem}", red=True)
+            terminalreporter.write_line(f"memreq: {visible(problem)}", red=True)
 
     def _shown(self) -> Results:
         results = self.results()

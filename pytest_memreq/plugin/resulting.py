@@ -13,6 +13,7 @@ from pytest_memreq.plugin.course import Course
 from pytest_memreq.plugin.judging import outcome_of, pretended_note, verdict_of_setup
 from pytest_memreq.requirement import METRICS, Finding, Peak
 from pytest_memreq.results import Simulated, TestResult
+from pytest_memreq.timeline import REPORTED_POINTS, thin_out
 
 REPORTED_SITES = 100  # a large model has thousands; the breakdown has them all
 
@@ -67,6 +68,7 @@ def _result(
         survivors=() if leak is None else leak.survivors,
         snapshot=course.snapshot,
         sites=finding.sites[:REPORTED_SITES],
+        timeline=thin_out(finding.timeline, REPORTED_POINTS),
         baseline=None if course.standing is None else course.standing.before,
         grew=course.grew,
         hints=course.hints,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.reports import jsonfile, junit, markdown, openmetrics
+from pytest_memreq.reports import html, jsonfile, junit, markdown, openmetrics
+from pytest_memreq.reports.style import PLAIN, Style
 from pytest_memreq.results import Results
 from pytest_memreq.units import format_size
 
@@ -18,11 +20,12 @@ REPORTS: dict[str, Callable[[Results], str]] = {
     "memreq.xml": junit.render,
     "memreq.md": markdown.render,
     "metrics.txt": openmetrics.render,
+    "index.html": html.render,
 }
 LINK = "{}: is a symbolic link; remove it, files are not written through one"
 
 
-def write_reports(directory: Path, results: Results) -> None:
+def write_reports(directory: Path, results: Results, style: Style = PLAIN) -> None:
     """Write every report into `directory`, made if need be.
 
     Each file is replaced in one step. Raises MemreqError naming the path and what is wrong with
@@ -32,7 +35,7 @@ def write_reports(directory: Path, results: Results) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise failure(directory, error) from None
-    for name, render in REPORTS.items():
+    for name, render in _styled(style).items():
         write_whole(directory / name, render(results))
 
 
@@ -93,6 +96,10 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise failure(path, error) from None
+
+
+def _styled(style: Style) -> Mapping[str, Callable[[Results], str]]:
+    return {**REPORTS, "memreq.xml": partial(junit.render, family=style.junit_family)}
 
 
 def _replace(path: Path, content: bytes) -> None:
