@@ -32,7 +32,8 @@ SITE = Site(
 )
 BEFORE = Before(verdict="over", device=H200, peak=PEAK, tolerance="1 %, 2.00 MiB")
 FULL = TestResult(
-    nodeid="a", mode="measured", gpu="L4", verdict="over", reason="x", outcome="failed", peak=PEAK,
+    nodeid="a", mode="measured", gpu="L4", verdict="over", reason="x", outcome="failed",
+    cause="skipped", peak=PEAK,
     peak_at="step", budget={"allocated_bytes": 1}, breakdown=Breakdown(activations_bytes=1),
     simulated=Simulated(gpu="L4", peak=PEAK, breakdown=Breakdown(), sites=(SITE,),
                         timeline=((0, 1),), baseline=BEFORE, grew=("x",), divergence=("y",)),
