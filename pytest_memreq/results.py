@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from pytest_memreq.gate.baseline import DeviceClass
-from pytest_memreq.gate.comparison import Before
+from pytest_memreq.gate.baseline import Before, DeviceClass, device_class
 from pytest_memreq.gate.hints import Hint
-from pytest_memreq.gate.verdict import VERDICT_WORDS, Word
+from pytest_memreq.gate.verdict import VERDICT_WORDS, Cause, Word
 from pytest_memreq.requirement import METRICS, Breakdown, DevicePeak, Peak, Site, Survivor
 
 FORMAT = 1
@@ -33,6 +32,16 @@ class Environment:
     cuda: str | None = None
     allocator: str | None = None
     world_size: int = 1
+
+    def device_class(self, *, mode: str | None = None, gpu: str | None = None) -> DeviceClass:
+        """What figures from here hold for; of another mode or card where one is given."""
+        return device_class(
+            mode=mode or self.mode or "",
+            gpu=gpu or self.gpu,
+            torch=self.torch,
+            allocator=self.allocator,
+            world_size=self.world_size,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,7 @@ class TestResult:
     gpu: str | None = None
     verdict: Word
     reason: str
+    cause: Cause | None = None
     outcome: Outcome = "passed"
     peak: Peak = field(default_factory=Peak)
     peak_at: str | None = None

@@ -53,7 +53,7 @@ class Settings:
     budgets: tuple[tuple[str, Budget], ...] = ()
     unchecked: str = "fail"
     history: str = "over"
-    baseline: str | None = None
+    baseline: Path | None = None
     baseline_missing: Missing = "fail"
     update: Which | None = None
     update_in_ci: bool = False
@@ -176,13 +176,21 @@ def read_settings(config: pytest.Config, option: Namespace | None = None) -> Set
     `option` are the options as far as they are known, where pytest has not read them all.
     """
     path = settings_file(config)
-    given = _of_file(path) if path else {}
+    given = _beside(_of_file(path), path.parent) if path else {}
     options = {
         field.name: value
         for field in fields(Settings)
         if (value := getattr(option or config.option, f"memreq_{field.name}", None)) is not None
     }
-    return Settings(**{**given, **_checked(options, _option_name)})
+    options = _beside(_checked(options, _option_name), config.invocation_params.dir)
+    return Settings(**{**given, **options})
+
+
+def _beside(given: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """With the baseline's file as a path from where it was named."""
+    if "baseline" not in given:
+        return given
+    return {**given, "baseline": directory / given["baseline"]}
 
 
 def style_of(settings: Settings) -> Style:

@@ -49,6 +49,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "from the baseline than its tolerance; unchecked: it could not be found out; error: the "
         "test failed by itself, so its figures go only as far as it came.",
         "reason": "Why, in one line.",
+        "cause": "What the verdict is due to, where something depends on it.",
         "outcome": "What pytest made of the test.",
         "peak": "The largest value of each metric, without what other tests left.",
         "peak_at": "Where in the work the peak of allocated was.",

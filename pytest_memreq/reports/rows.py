@@ -42,8 +42,9 @@ def severity(test: TestResult) -> int:
 
 
 def needs_a_look(test: TestResult) -> bool:
-    """False where it is within, or over as it is expected to be."""
-    return test.verdict != "within" and test.outcome != "xfailed"
+    """False where it is within, or fails as it is expected to: what grew is never expected."""
+    is_expected = test.outcome == "xfailed" and test.verdict != "regressed"
+    return test.verdict != "within" and not is_expected
 
 
 def shown_verdict(test: TestResult) -> str:

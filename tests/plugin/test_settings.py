@@ -207,7 +207,8 @@ def test_settings_of_the_baseline(scripted):
     )
     config = scripted.parseconfig("--memreq-tolerance", "4 KiB", "--memreq-update", "new")
     settings = read_settings(config)
-    assert (settings.baseline, settings.baseline_missing) == ("from-file.json", "record")
+    assert settings.baseline == scripted.path / "from-file.json"
+    assert settings.baseline_missing == "record"
     assert (settings.update, settings.update_in_ci) == ("new", False)
     assert settings.tolerance == Tolerance(percent=Decimal(0), bytes=4096)
     of_glob = Tolerance(percent=Decimal("0.3"), bytes=0, improved="fail")
@@ -252,7 +253,7 @@ def test_header_names_mode_settings_and_report(scripted):
     scripted.makepyprojecttoml('[tool.memreq]\ngpu = "h200"\n')
     result = scripted.runpytest("--memreq", "simulate", "--memreq-report")
     result.stdout.fnmatch_lines(
-        ["memreq: simulated on NVIDIA H200, settings in pyproject.toml, report in memreq-report"]
+        ["memreq: simulated on *H200, settings in pyproject.toml, report in memreq-report, *"]
     )
 
 

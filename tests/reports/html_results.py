@@ -1,6 +1,6 @@
 """Results to make pages of."""
 
-from pytest_memreq.gate.comparison import Before
+from pytest_memreq.gate.baseline import Before
 from pytest_memreq.gate.hints import Hint
 from pytest_memreq.requirement import Breakdown, DevicePeak, Peak, Site, Survivor
 from pytest_memreq.results import Environment, Results, Simulated, TestResult

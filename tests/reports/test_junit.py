@@ -13,8 +13,7 @@ from junitparser import xunit2
 from lxml import etree
 from test_results_parser import parse_junit_xml
 
-from pytest_memreq.gate.baseline import DeviceClass
-from pytest_memreq.gate.comparison import Before
+from pytest_memreq.gate.baseline import Before, DeviceClass
 from pytest_memreq.gate.verdict import VERDICT_WORDS
 from pytest_memreq.reports.junit import FAMILIES, render
 from pytest_memreq.requirement import Breakdown, Peak, Site

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from pytest_memreq.gate.comparison import Before
+from pytest_memreq.gate.baseline import Before
 from pytest_memreq.gate.verdict import VERDICT_WORDS
 from pytest_memreq.reports.openmetrics import LABEL_CHARACTERS, render
 from pytest_memreq.reports.text import digest

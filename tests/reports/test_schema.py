@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pytest_memreq import MemreqError
-from pytest_memreq.gate.baseline import DeviceClass, Entry, baseline_of
+from pytest_memreq.gate.baseline import Before, DeviceClass, Entry, baseline_of
 from pytest_memreq.gate.baseline_text import from_text, to_text
-from pytest_memreq.gate.comparison import Before
 from pytest_memreq.gate.hints import Hint
 from pytest_memreq.gate.largest import Largest, Thing
 from pytest_memreq.gate.verdict import VERDICT_WORDS
@@ -33,7 +32,8 @@ SITE = Site(
 )
 BEFORE = Before(verdict="over", device=H200, peak=PEAK, tolerance="1 %, 2.00 MiB")
 FULL = TestResult(
-    nodeid="a", mode="measured", gpu="L4", verdict="over", reason="x", outcome="failed", peak=PEAK,
+    nodeid="a", mode="measured", gpu="L4", verdict="over", reason="x", outcome="failed",
+    cause="skipped", peak=PEAK,
     peak_at="step", budget={"allocated_bytes": 1}, breakdown=Breakdown(activations_bytes=1),
     simulated=Simulated(gpu="L4", peak=PEAK, breakdown=Breakdown(), sites=(SITE,),
                         timeline=((0, 1),), baseline=BEFORE, grew=("x",), divergence=("y",)),
