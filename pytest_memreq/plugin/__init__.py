@@ -11,10 +11,11 @@ from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
 from pytest_memreq.plugin.annotating import annotating_for
 from pytest_memreq.plugin.baselines import Baselines, baselines_of
-from pytest_memreq.plugin.config import Settings, add_options, read_settings
+from pytest_memreq.plugin.config import Settings, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import relay_for
+from pytest_memreq.plugin.options import add_options
 from pytest_memreq.plugin.outdating import outdate
 from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
