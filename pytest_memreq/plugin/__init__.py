@@ -17,6 +17,7 @@ from pytest_memreq.plugin.isolation import relay_for
 from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
+from pytest_memreq.plugin.workers import Workers
 
 MARKER_HELP = (
     "max_gpu_memory(limit=None, *, requested=None, allocated=None, reserved=None, device=None, "
@@ -65,6 +66,9 @@ def pytest_configure(config: pytest.Config) -> None:
     elif not hasattr(config, "workerinput"):
         reporting = Reporting(config, settings)
         plugins.register(reporting, "memreq-reporting")
+        plugins.register(reporting.problems, "memreq-problems")
+        if config.getoption("dist", "no") != "no":
+            plugins.register(Workers(config, reporting), "memreq-workers")
         if baselines is not None:
             plugins.register(Recording(config, baselines, reporting), "memreq-recording")
     if settings.mode == "off":

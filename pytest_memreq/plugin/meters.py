@@ -15,6 +15,7 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.holdings import Held, LiveBlock
 from pytest_memreq.measure.backends import Backend, Recording
 from pytest_memreq.plugin.config import Settings
+from pytest_memreq.plugin.progress import progress_of
 from pytest_memreq.requirement import Finding, Peak
 from pytest_memreq.results import Environment, Mode
 from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
@@ -174,7 +175,10 @@ class Meters:
         if card not in self._pretended:
             from pytest_memreq.plugin.simulating import SimulatedMeter
 
-            self._pretended[card] = SimulatedMeter(card)
+            meter = self._pretended[card] = SimulatedMeter(card)
+            progress = progress_of(self._config)
+            if progress is not None:
+                meter.tell(progress.told)
         return self._pretended[card]
 
     def kind_of(self, gpu: str | None) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from pytest_memreq.errors import MemreqError
+from pytest_memreq.plugin.border import Problems
 from pytest_memreq.plugin.config import Settings, settings_file
+from pytest_memreq.plugin.purpose import is_quiet, runs_tests
 from pytest_memreq.plugin.wire import detach, leaked_bytes_of, refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
@@ -31,7 +33,8 @@ class Reporting:
         self._settings = settings
         self._tests: dict[str, TestResult] = {}
         self._environment = Environment()
-        self._problems: list[str] = []
+        self.problems = Problems()
+        self._session: pytest.Session | None = None
         self._refusal: str | None = None
         self._partly: dict[str, str] = {}  # tests of which a subtest did not come through
 
@@ -48,14 +51,15 @@ class Reporting:
         }[settings.mode]
         path = settings_file(self._config)
         where = f", settings in {path.name}" if path and settings != Settings() else ""
-        files = f", report in {settings.report_dir}" if settings.report else ""
+        writes = settings.report and runs_tests(self._config)
+        files = f", report in {settings.report_dir}" if writes else ""
         return f"memreq: {how}{where}{files}"
 
     def pytest_sessionstart(self) -> None:
         """Say `incomplete` where an earlier run's report may lie."""
-        if self._settings.report and not self._config.option.collectonly:
+        if self._settings.report and runs_tests(self._config):
             try:
-                write_reports(self._directory(), Results(status="incomplete"))
+                self._write(Results(status="incomplete"))
             except MemreqError as error:
                 raise pytest.UsageError(f"--memreq-report: {error}") from None
 
@@ -92,39 +96,53 @@ class Reporting:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the files; fail a run that has budgets and held nothing against them."""
+        self._session = session
+        if not self.problems.is_ours:
+            return
+        with self.problems.kept(self._settings.report_dir):
+            self._finish(session)
+        self.problems.fail(session)
+
+    def _finish(self, session: pytest.Session) -> None:
         if self._refusal is not None:
             print(f"ERROR: {self._refusal}", file=sys.stderr)
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
-        if self._config.option.collectonly or self._refusal is not None:
+        if not runs_tests(self._config) or self._refusal is not None:
             return
-        if self._settings.report:
-            try:
-                write_reports(self._directory(), self.results())
-            except MemreqError as error:
-                self._problems.append(str(error))
         if self._tests and not any(test.is_checked for test in self._tests.values()):
             count = len(self._tests)
             have = "1 test has" if count == 1 else f"{count} tests have"
-            self._problems.append(f"{have} a budget and none could be checked")
-        if self._problems and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self.problems.add(f"{have} a budget and none could be checked")
+        if self._settings.report:
+            self._write(self.results())
+
+    def _write(self, results: Results) -> None:
+        """A file that cannot be made for a mistake of ours does not keep the others from it."""
+        write_reports(self._directory(), results, self.problems.bugs_kept)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The section on GPU memory: every test with --memreq-report, else what needs a look."""
-        results = self._shown()
-        hidden = self._config.getoption("no_summary", False)
-        if not (results.tests or self._problems) or hidden:
+        is_hidden = self._config.getoption("no_summary", False) or not runs_tests(self._config)
+        if is_hidden or not self.problems.is_ours:
+            return
+        with self.problems.kept("the section on GPU memory"):
+            self._summarize(terminalreporter)
+        self.problems.fail(self._session)
+
+    def _summarize(self, terminalreporter: pytest.TerminalReporter) -> None:
+        results, problems = self._shown(), self.problems.untold()
+        if not (results.tests or problems):
             return
         terminalreporter.write_sep("=", "GPU memory")
         for line in terminal.render(results, width=terminalreporter._tw.fullwidth):
             color = MARKUP.get(line.verdict or "")
             terminalreporter.write_line(line.text, **({color: True} if color else {}))
-        for problem in self._problems:
-            terminalreporter.write_line(f"memreq: {problem}", red=True)
+        for problem in problems:
+            terminalreporter.write_line(problem, red=True)
 
     def _shown(self) -> Results:
         results = self.results()
-        if self._settings.report:
+        if self._settings.report and not is_quiet(self._config):
             return results
         tests = tuple(
             test

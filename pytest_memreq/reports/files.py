@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pytest_memreq.errors import MemreqError
@@ -21,7 +22,13 @@ REPORTS: dict[str, Callable[[Results], str]] = {
 }
 
 
-def write_reports(directory: Path, results: Results) -> None:
+# From a file's path to what is around the making of it.
+Around = Callable[[Path], AbstractContextManager[None]]
+
+
+def write_reports(
+    directory: Path, results: Results, around: Around = lambda _: contextlib.nullcontext()
+) -> None:
     """Write every report into `directory`, made if need be.
 
     Each file is replaced in one step. Raises MemreqError naming the path and what is wrong with
@@ -32,7 +39,8 @@ def write_reports(directory: Path, results: Results) -> None:
     except OSError as error:
         raise _failure(directory, error) from None
     for name, render in REPORTS.items():
-        write_whole(directory / name, render(results))
+        with around(directory / name):
+            write_whole(directory / name, render(results))
 
 
 def write_whole(path: Path, text: str) -> None:
