@@ -2,8 +2,8 @@
 
 `python -m benchmarks.overhead` prints two Markdown tables and writes them to data/overhead.json.
 Each run is a pytest of its own, without other plugins. Runs with and without the plugin take turns,
-and the ratio is taken pair by pair, so that a machine whose speed drifts does not count. Seconds are
-processor time, user and system, which others on the machine disturb less than the clock.
+and the ratio is taken pair by pair, so that a machine whose speed drifts does not count. Seconds
+are processor time, user and system, which others on the machine disturb less than the clock.
 """
 
 import argparse

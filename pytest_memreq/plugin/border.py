@@ -37,6 +37,11 @@ class Problems:
         self._lines.setdefault(line)
 
     @property
+    def is_empty(self) -> bool:
+        """True where nothing fails the run so far."""
+        return not self._lines
+
+    @property
     def is_ours(self) -> bool:
         """True in the process that reports."""
         return self._original.is_here

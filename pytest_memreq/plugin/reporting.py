@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from _pytest.pathlib import bestrelpath
 
 from pytest_memreq.errors import MemreqError
+from pytest_memreq.plugin.baselines import Baselines
 from pytest_memreq.plugin.border import Problems
-from pytest_memreq.plugin.config import Settings, settings_file
+from pytest_memreq.plugin.config import Settings, settings_file, style_of
+from pytest_memreq.plugin.journal import Journal
 from pytest_memreq.plugin.purpose import is_quiet, runs_tests
-from pytest_memreq.plugin.wire import detach, leaked_bytes_of, refusal_of
+from pytest_memreq.plugin.wire import detach, events_of, refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
-from pytest_memreq.results import Environment, Results, TestResult
+from pytest_memreq.reports.gathering import Ended, Event, Gathering, Started
+from pytest_memreq.reports.rows import needs_a_look
+from pytest_memreq.reports.text import visible
+from pytest_memreq.results import Results, RunStatus
 from pytest_memreq.simulate.cards import DEFAULT_CARD
 
 SHOWN_WITHOUT_REPORT = ("over", "regressed", "unchecked", "error")
+# After any other the session was broken off.
+ENDINGS = (
+    pytest.ExitCode.OK,
+    pytest.ExitCode.TESTS_FAILED,
+    pytest.ExitCode.NO_TESTS_COLLECTED,
+)
 MARKUP = {
     **dict.fromkeys(("over", "error", "regressed"), "red"),
     **dict.fromkeys(("unchecked", "improved"), "yellow"),
@@ -28,15 +41,19 @@ MARKUP = {
 class Reporting:
     """Collects results from the reports of tests, wherever these ran."""
 
-    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+    def __init__(
+        self, config: pytest.Config, settings: Settings, baselines: Baselines | None
+    ) -> None:
         self._config = config
+        self._baselines = baselines
         self._settings = settings
-        self._tests: dict[str, TestResult] = {}
-        self._environment = Environment()
+        self._style = style_of(settings)
+        self._gathering = Gathering()
+        self._journal: Journal | None = None
+        self._status: RunStatus = "incomplete"
         self.problems = Problems()
         self._session: pytest.Session | None = None
         self._refusal: str | None = None
-        self._partly: dict[str, str] = {}  # tests of which a subtest did not come through
 
     def pytest_report_header(self) -> str:
         """One line: how tests are checked, and where that was set."""
@@ -52,33 +69,44 @@ class Reporting:
         path = settings_file(self._config)
         where = f", settings in {path.name}" if path and settings != Settings() else ""
         writes = settings.report and runs_tests(self._config)
-        files = f", report in {settings.report_dir}" if writes else ""
-        return f"memreq: {how}{where}{files}"
+        files = f", report in {visible(settings.report_dir)}" if writes else ""
+        return f"memreq: {how}{where}{files}{self._baseline_told()}"
+
+    def _baseline_told(self) -> str:
+        if self._settings.mode == "off":
+            return ""
+        if self._baselines is None:
+            return ", no baseline"
+        count = len(self._baselines.baseline.entries)
+        name = bestrelpath(self._config.invocation_params.dir, self._baselines.path)
+        return f", baseline {visible(name)} ({'1 entry' if count == 1 else f'{count} entries'})"
 
     def pytest_sessionstart(self) -> None:
         """Say `incomplete` where an earlier run's report may lie."""
         if self._settings.report and runs_tests(self._config):
             try:
                 self._write(Results(status="incomplete"))
+                self._journal = Journal(self._directory())
             except MemreqError as error:
-                raise pytest.UsageError(f"--memreq-report: {error}") from None
+                raise pytest.UsageError(visible(f"--memreq-report: {error}")) from None
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """A test begins, here or in a worker."""
+        self._take(Started(nodeid=nodeid))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take what a report brings; of a test that was run again, the last."""
-        leaked_bytes = leaked_bytes_of(report)
-        if leaked_bytes is not None and report.nodeid in self._tests:
-            test = self._tests[report.nodeid]
-            self._tests[report.nodeid] = replace(test, leaked_bytes=leaked_bytes)
-        if type(report) is not pytest.TestReport and report.outcome != "passed":
-            self._partly[report.nodeid] = f"a subtest {report.outcome}"
-        brought = detach(report)
-        if brought is None:
-            return
-        result, environment = _as_far_as_it_came(brought[0], self._partly), brought[1]
-        # Markers name cards: the environment of the run is not that of every test.
-        self._tests[result.nodeid] = replace(result, gpu=environment.gpu)
-        if environment.mode is not None:
-            self._environment = environment
+        """Take what a report brings."""
+        for event in events_of(report):
+            self._take(event)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """A test is over."""
+        self._take(Ended(nodeid=nodeid))
+
+    def _take(self, event: Event) -> None:
+        self._gathering.take(event)
+        if self._journal is not None:
+            self._journal.write(event)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object) -> None:
@@ -93,15 +121,17 @@ class Reporting:
             return None
         return "failed", "M", ("MEMORY", {"red": True})
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    @pytest.hookimpl(wrapper=True, trylast=True)  # after all others, whatever they raise
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Write the files; fail a run that has budgets and held nothing against them."""
         self._session = session
-        if not self.problems.is_ours:
-            return
-        with self.problems.kept(self._settings.report_dir):
-            self._finish(session)
-        self.problems.fail(session)
+        try:
+            return (yield)
+        finally:
+            if self.problems.is_ours:
+                with self.problems.kept(self._settings.report_dir):
+                    self._finish(session)
+                self.problems.fail(session)
 
     def _finish(self, session: pytest.Session) -> None:
         if self._refusal is not None:
@@ -109,16 +139,27 @@ class Reporting:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not runs_tests(self._config) or self._refusal is not None:
             return
-        if self._tests and not any(test.is_checked for test in self._tests.values()):
-            count = len(self._tests)
+        self._status = _status_of(session)
+        results = self.results()
+        if self._settings.report:
+            self._write_last(results)
+        if results.tests and not any(test.is_checked for test in results.tests):
+            count = len(results.tests)
             have = "1 test has" if count == 1 else f"{count} tests have"
             self.problems.add(f"{have} a budget and none could be checked")
-        if self._settings.report:
-            self._write(self.results())
 
     def _write(self, results: Results) -> None:
         """A file that cannot be made for a mistake of ours does not keep the others from it."""
-        write_reports(self._directory(), results, self.problems.bugs_kept)
+        write_reports(self._directory(), results, self._style, self.problems.bugs_kept)
+
+    def _write_last(self, results: Results) -> None:
+        """Without the journal, where the files say it all."""
+        try:
+            self._write(results)
+        except MemreqError as error:
+            self.problems.add(f"{error}; memreq render makes the reports from the journal")
+        if self._journal is not None and self.problems.is_empty:
+            self._journal.remove()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The section on GPU memory: every test with --memreq-report, else what needs a look."""
@@ -137,8 +178,10 @@ class Reporting:
         for line in terminal.render(results, width=terminalreporter._tw.fullwidth):
             color = MARKUP.get(line.verdict or "")
             terminalreporter.write_line(line.text, **({color: True} if color else {}))
+        if self._journal is not None and self._journal.problem:
+            terminalreporter.write_line(visible(f"memreq: {self._journal.problem}"), yellow=True)
         for problem in problems:
-            terminalreporter.write_line(problem, red=True)
+            terminalreporter.write_line(visible(problem), red=True)
 
     def _shown(self) -> Results:
         results = self.results()
@@ -149,20 +192,21 @@ class Reporting:
             for test in results.tests
             if test.verdict == "improved"
             or (test.verdict in SHOWN_WITHOUT_REPORT and test.outcome == "failed")
+            or (test.verdict == "regressed" and needs_a_look(test))  # be it expected to fail
+            or (test.simulated is not None and test.simulated.divergence)
         )
-        return Results(tests=tests, environment=results.environment)
+        return replace(results, tests=tests)
 
     def results(self) -> Results:
-        """What came so far, in the order of node ids."""
-        tests = tuple(self._tests[nodeid] for nodeid in sorted(self._tests))
-        return Results(tests=tests, environment=self._environment)
+        """What came so far; `incomplete` until the run's end."""
+        return self._gathering.results(self._status)
 
     def _directory(self) -> Path:
         return self._config.invocation_params.dir / self._settings.report_dir
 
 
-def _as_far_as_it_came(result: TestResult, partly: dict[str, str]) -> TestResult:
-    """Figures that look good are those of less work where a subtest was cut short."""
-    if result.nodeid not in partly or result.verdict not in ("within", "improved"):
-        return result
-    return replace(result, verdict="error", reason=f"{partly[result.nodeid]}: less was run")
+def _status_of(session: pytest.Session) -> RunStatus:
+    """Complete where every test had its turn: not after an interrupt, nor after -x stopped it."""
+    has_stopped = bool(session.shouldstop or session.shouldfail)
+    is_over = session.exitstatus in ENDINGS and not has_stopped
+    return "complete" if is_over else "incomplete"

@@ -6,10 +6,13 @@ file as it is. Plain dicts, lists, text and numbers only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import pytest
 
+from pytest_memreq.reports.gathering import CutShort, Event, Judged, Left
+from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Environment, TestResult
 
 ATTRIBUTE = "memreq"
@@ -42,6 +45,18 @@ def leaked_bytes_of(report: pytest.TestReport) -> int | None:
     return leaked_bytes
 
 
+def events_of(report: pytest.TestReport) -> Iterator[Event]:
+    """What a report tells, in the order in which it counts."""
+    leaked_bytes = leaked_bytes_of(report)
+    if leaked_bytes is not None:
+        yield Left(nodeid=report.nodeid, leaked_bytes=leaked_bytes)
+    if type(report) is not pytest.TestReport and report.outcome != "passed":
+        yield CutShort(nodeid=report.nodeid, outcome=report.outcome)
+    brought = detach(report)
+    if brought is not None:
+        yield Judged(result=brought[0], environment=brought[1])
+
+
 def annotate(report: pytest.TestReport, note: str) -> None:
     """Add a note to the result on a report, if there is one."""
     brought = detach(report)
@@ -56,10 +71,10 @@ def refuse_run(config: pytest.Config, items: list[pytest.Item], reason: str) -> 
     A worker of pytest-xdist that raises is a crash to its controller; it runs nothing instead, and
     says why when it is done.
     """
-    output = getattr(config, "workeroutput", None)
+    output, shown = getattr(config, "workeroutput", None), visible(reason)
     if output is None:
-        raise pytest.UsageError(reason)
-    output[REFUSAL] = reason
+        raise pytest.UsageError(shown)
+    output[REFUSAL] = shown
     items.clear()
 
 

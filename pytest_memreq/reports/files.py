@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.reports import jsonfile, junit, markdown, openmetrics
+from pytest_memreq.reports import html, jsonfile, junit, markdown, openmetrics
+from pytest_memreq.reports.style import PLAIN, Style
 from pytest_memreq.results import Results
 from pytest_memreq.units import format_size
 
@@ -19,7 +21,9 @@ REPORTS: dict[str, Callable[[Results], str]] = {
     "memreq.xml": junit.render,
     "memreq.md": markdown.render,
     "metrics.txt": openmetrics.render,
+    "index.html": html.render,
 }
+LINK = "{}: is a symbolic link; remove it, files are not written through one"
 
 
 # From a file's path to what is around the making of it.
@@ -27,7 +31,10 @@ Around = Callable[[Path], AbstractContextManager[None]]
 
 
 def write_reports(
-    directory: Path, results: Results, around: Around = lambda _: contextlib.nullcontext()
+    directory: Path,
+    results: Results,
+    style: Style = PLAIN,
+    around: Around = lambda _: contextlib.nullcontext(),
 ) -> None:
     """Write every report into `directory`, made if need be.
 
@@ -37,8 +44,8 @@ def write_reports(
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _failure(directory, error) from None
-    for name, render in REPORTS.items():
+        raise failure(directory, error) from None
+    for name, render in _styled(style).items():
         with around(directory / name):
             write_whole(directory / name, render(results))
 
@@ -46,13 +53,20 @@ def write_reports(
 def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step; a symbolic link at its place is refused, not followed."""
     if path.is_symlink():
-        raise MemreqError(
-            f"{path}: is a symbolic link; remove it, files are not written through one"
-        )
+        raise MemreqError(LINK.format(path))
     try:
         _replace(path, text.encode("utf-8"))
     except OSError as error:
-        raise _failure(path, error) from None
+        raise failure(path, error) from None
+
+
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file that may be there, such as a job's summary."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise failure(path, error) from None
 
 
 def read_whole(path: Path, most_bytes: int) -> bytes:
@@ -70,6 +84,33 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
     if len(content) > most_bytes:
         raise MemreqError(f"{path}: is larger than {format_size(most_bytes)}")
     return content
+
+
+def is_there(path: Path) -> bool:
+    """True for a file, which may be a symbolic link to one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # what a system takes for no name is that of no file
+        return False
+
+
+def check_writable(path: Path) -> None:
+    """Raise MemreqError naming the path where `write_whole` would; what is there stays."""
+    if path.is_symlink():
+        raise MemreqError(LINK.format(path))
+    try:
+        if path.exists() and not path.is_file():
+            raise MemreqError(f"{path}: is not a file")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise MemreqError(f"{path}: cannot be written: it is read-only")
+        with tempfile.TemporaryFile(dir=path.parent):  # it is replaced by a new one beside it
+            pass
+    except OSError as error:
+        raise failure(path, error) from None
+
+
+def _styled(style: Style) -> Mapping[str, Callable[[Results], str]]:
+    return {**REPORTS, "memreq.xml": partial(junit.render, family=style.junit_family)}
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -93,5 +134,6 @@ def _umask() -> int:
     return mask
 
 
-def _failure(path: Path, error: OSError) -> MemreqError:
+def failure(path: Path, error: OSError) -> MemreqError:
+    """What to raise for a path that the system does not write."""
     return MemreqError(f"{path}: cannot be written: {error.strerror or error}")

@@ -10,15 +10,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from pytest_memreq.gate.change import signed
-from pytest_memreq.reports.markup import code, folded, lines_of_code, row, table
+from pytest_memreq.reports.markup import code, code_span, folded, lines_of_code, row, table
 from pytest_memreq.reports.rows import (
     counted,
     counted_notes,
     evidence,
     needs_a_look,
+    outcome,
+    severity,
     shown_verdict,
     size_text,
     tightest,
+    unfinished,
 )
 from pytest_memreq.requirement import Metric
 from pytest_memreq.results import Environment, Results, TestResult
@@ -30,44 +33,21 @@ SHOWN_LINES = 12
 SHOWN_NOTES = 10
 SHORT_CHARACTERS = 100
 HEAD = ("verdict", "test", "peak", "budget", "baseline")
-WORST_FIRST = ("over", "regressed", "error", "unchecked", "improved", "expected")
-FAILING = ("over", "regressed", "error")
 WITHIN = "within"
-UNFINISHED = "The run did not finish: tests are missing here, and nothing is known of them."
 
 
-def render(results: Results) -> str:
+def render(results: Results, most_bytes: int = MOST_BYTES) -> str:
     """A heading with the outcome, the tests that need a look, the others folded, and where."""
-    heading = f"### GPU memory: {_outcome(results)}: {counted(results)}"
-    top = [heading, f"**{UNFINISHED}**"] if results.status == "incomplete" else [heading]
+    heading = f"### GPU memory: {outcome(results)}: {counted(results)}"
+    unknown = unfinished(results, code_span)
+    top = [heading, unknown] if unknown else [heading]
     end = [table(("environment", ""), [*_environment(results.environment), *_notes(results)])]
-    room = MOST_BYTES - MARGIN_BYTES - _bytes([*top, *end])
-    look = sorted((test for test in results.tests if test.verdict != WITHIN), key=_rank)
+    room = most_bytes - MARGIN_BYTES - _bytes([*top, *end])
+    look = sorted((test for test in results.tests if test.verdict != WITHIN), key=severity)
     within = [test for test in results.tests if test.verdict == WITHIN]
     shown = _looked_at(look, room)
     rest = _passed(within, room - _bytes(shown))
     return "\n\n".join([*top, *shown, *rest, *end]) + "\n"
-
-
-def _outcome(results: Results) -> str:
-    """In a word or two: only a run that finished, and checked all that it had to, has passed."""
-    if results.status == "incomplete":
-        return "incomplete"
-    if any(map(_has_failed, results.tests)):
-        return "failed"
-    if not all(test.is_checked for test in results.tests):
-        return "not all checked"
-    return "passed" if results.tests else "nothing checked"
-
-
-def _has_failed(test: TestResult) -> bool:
-    is_bad = test.verdict in FAILING and test.outcome not in ("skipped", "xfailed")
-    return is_bad or test.outcome == "failed"
-
-
-def _rank(test: TestResult) -> int:
-    word = shown_verdict(test)
-    return WORST_FIRST.index(word) if needs_a_look(test) else len(WORST_FIRST)
 
 
 def _looked_at(tests: Sequence[TestResult], room: int) -> list[str]:

@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import SHOWN_SITES, describe_site, describe_survivor, figure
+from pytest_memreq.reports.text import visible
 from pytest_memreq.requirement import METRICS, Breakdown, Metric
 from pytest_memreq.results import Results, TestResult
 from pytest_memreq.units import format_size
 
+WORST_FIRST = ("over", "regressed", "error", "unchecked", "improved", "expected")
+FAILING = ("over", "regressed", "error")
+UNFINISHED = "The run did not finish: tests are missing here, and nothing is known of them"
+SHOWN = 5
+
+
+def outcome(results: Results) -> str:
+    """In a word or two: only a run that finished, and checked all that it had to, has passed."""
+    if results.status == "incomplete":
+        return "incomplete"
+    if any(map(has_failed, results.tests)):
+        return "failed"
+    if not all(test.is_checked for test in results.tests):
+        return "not all checked"
+    return "passed" if results.tests else "nothing checked"
+
+
+def has_failed(test: TestResult) -> bool:
+    """True where the run is red for it."""
+    is_bad = test.verdict in FAILING and test.outcome not in ("skipped", "xfailed")
+    return is_bad or test.outcome == "failed"
+
+
+def severity(test: TestResult) -> int:
+    """0 for the worst: what tests are sorted by."""
+    word = shown_verdict(test)
+    return WORST_FIRST.index(word) if needs_a_look(test) else len(WORST_FIRST)
+
 
 def needs_a_look(test: TestResult) -> bool:
-    """False where it is within, or over as it is expected to be."""
-    return test.verdict != "within" and test.outcome != "xfailed"
+    """False where it is within, or fails as it is expected to: what grew is never expected."""
+    is_expected = test.outcome == "xfailed" and test.verdict != "regressed"
+    return test.verdict != "within" and not is_expected
 
 
 def shown_verdict(test: TestResult) -> str:
@@ -63,6 +93,20 @@ def breakdown_text(breakdown: Breakdown) -> str:
 def size_text(size_bytes: int | None) -> str:
     """A size for people, or that it is not known."""
     return "?" if size_bytes is None else format_size(size_bytes)
+
+
+def unfinished(results: Results, quote: Callable[[str], str] = visible) -> str | None:
+    """What a run that did not finish leaves open, None for one that did.
+
+    One line; `quote` makes node ids safe.
+    """
+    if results.status == "complete":
+        return None
+    if not results.running:
+        return f"{UNFINISHED}."
+    shown = ", ".join(map(quote, results.running[:SHOWN]))
+    more = len(results.running) - SHOWN
+    return f"{UNFINISHED}. Running when it ended: {shown}{f' and {more} more' * (more > 0)}"
 
 
 def counted_notes(results: Results) -> list[tuple[str, str]]:

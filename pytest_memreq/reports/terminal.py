@@ -14,6 +14,7 @@ from pytest_memreq.reports.rows import (
     shown_verdict,
     size_text,
     tightest,
+    unfinished,
     used_shares,
 )
 from pytest_memreq.reports.text import shortened, visible
@@ -36,7 +37,9 @@ class Line:
 
 def render(results: Results, *, width: int) -> list[Line]:
     """The section's lines, none wider than `width` but for a reason or a site."""
-    lines = [Line(_heading(results), None)]
+    lines = [Line(_heading(results))]
+    unknown = unfinished(results)
+    lines += [Line(unknown, "error")] if unknown else []
     for test in results.tests:
         lines += [Line(text, test.verdict) for text in _rows(test, width)]
         lines += [Line(INDENT + text, test.verdict) for text in _details(test)]

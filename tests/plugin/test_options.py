@@ -7,7 +7,7 @@ import pytest
 from tests.plugin.citizen import OUTCOMES, VERDICTS
 from tests.plugin.reports_of import results_of
 
-OTHERS = [each for name in ("asyncio", "benchmark", "randomly") for each in ("-p", f"no:{name}")]
+OTHERS = [each for name in ("benchmark", "randomly") for each in ("-p", f"no:{name}")]
 NINE = pytest.mark.skipif(pytest.version_tuple < (9,), reason="pytest 9 has it")
 
 
@@ -136,9 +136,7 @@ def test_without_a_summary_the_baseline_is_written_and_not_shown(runs):
 
 def test_pytests_own_junit_file_is_as_without_us_but_for_the_failure(runs):
     runs.here("--junitxml=with.xml")
-    runs.pytester.runpytest(
-        "-p", "pytest_memreq.plugin", "--memreq=off", "--junitxml=without.xml"
-    )
+    runs.pytester.runpytest("-p", "pytest_memreq.plugin", "--memreq=off", "--junitxml=without.xml")
 
     def shape(name):
         text = (runs.path / name).read_text()
