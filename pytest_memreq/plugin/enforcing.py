@@ -43,3 +43,17 @@ def enforce(
         if settings.unchecked == "skip" and not course.is_not_held:
             pytest.skip(message)
         pytest.fail(message, pytrace=False)
+
+
+def show_message_alone(
+    item: pytest.Item, report: pytest.TestReport, excinfo: pytest.ExceptionInfo[BaseException]
+) -> None:
+    """Where the verdict is the failure, no frame of ours is shown, nor said to be hidden."""
+    traceback_shown = getattr(report.longrepr, "reprtraceback", None)
+    if traceback_shown is not None:
+        traceback_shown.extraline = None
+    # Only tests that are functions leave hidden frames out: not a doctest, nor others' own kinds.
+    if isinstance(excinfo.value, tuple(FAILURES.values())) and not isinstance(
+        item, pytest.Function
+    ):
+        report.longrepr = excinfo.exconly()

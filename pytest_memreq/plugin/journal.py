@@ -9,6 +9,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from pytest_memreq.plugin.purpose import Original
 from pytest_memreq.reports.files import failure
 from pytest_memreq.reports.gathering import Event
 from pytest_memreq.reports.journal import NAME, heading, line_of
@@ -23,7 +24,7 @@ class Journal:
         """Begin anew. Raises MemreqError where the directory takes no file."""
         self.problem: str | None = None
         self._path = directory / NAME
-        self._process = os.getpid()
+        self._original = Original()
         self._file: int | None = None
         try:
             self._path.unlink(missing_ok=True)  # the link itself, where it is one
@@ -34,7 +35,7 @@ class Journal:
 
     def write(self, event: Event) -> None:
         """Append the event, from the process that began the journal: a fork of it writes none."""
-        if self._file is None or os.getpid() != self._process:
+        if self._file is None or not self._original.is_here:
             return
         try:
             os.write(self._file, line_of(event).encode())

@@ -15,6 +15,7 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.holdings import Held, LiveBlock
 from pytest_memreq.measure.backends import Backend, Recording
 from pytest_memreq.plugin.config import Settings
+from pytest_memreq.plugin.progress import progress_of
 from pytest_memreq.plugin.ranks import ranks_of
 from pytest_memreq.requirement import Finding, Peak
 from pytest_memreq.results import Environment, Mode
@@ -176,7 +177,10 @@ class Meters:
         if card not in self._pretended:
             from pytest_memreq.plugin.simulating import SimulatedMeter
 
-            self._pretended[card] = SimulatedMeter(card, self._world_size)
+            meter = self._pretended[card] = SimulatedMeter(card, self._world_size)
+            progress = progress_of(self._config)
+            if progress is not None:
+                meter.tell(progress.told)
         return self._pretended[card]
 
     def kind_of(self, gpu: str | None) -> str:

@@ -16,19 +16,17 @@ import pytest
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.config import read_settings, style_of
 from pytest_memreq.plugin.isolation import VARIABLE
+from pytest_memreq.plugin.purpose import RUNS_NOTHING
 from pytest_memreq.reports.files import write_reports
 from pytest_memreq.results import Results
 
-RUNS_NOTHING = (
-    *("help", "version", "collectonly", "markers", "cacheshow"),
-    *("showfixtures", "show_fixtures_per_test"),
-)
+ONLY_TELLS = ("help", "version", "markers", *RUNS_NOTHING)
 
 
 def outdate(early_config: pytest.Config) -> None:
     """Replace the files of the report directory, where there is one and this run writes into it."""
     option = early_config.known_args_namespace
-    runs_nothing = any(getattr(option, name, False) for name in RUNS_NOTHING)
+    runs_nothing = any(getattr(option, name, False) for name in ONLY_TELLS)
     if runs_nothing or VARIABLE in os.environ:  # then the process that started this one reports
         return
     # What is wrong with the settings or the directory is said once pytest is configured.

@@ -14,6 +14,7 @@ from pytest_memreq.gate.baseline_update import Coverage, Found, Update, file_of,
 from pytest_memreq.gate.verdict import Word
 from pytest_memreq.plugin.baselines import Baselines
 from pytest_memreq.plugin.covering import OUTPUT, Covering, otherwise
+from pytest_memreq.plugin.purpose import runs_tests
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.reports.baseline_table import render
 from pytest_memreq.reports.files import is_there, write_whole
@@ -36,6 +37,7 @@ class Recording:
         self._config = config
         self._baselines = baselines
         self._reporting = reporting
+        self._problems = reporting.problems
         self._covered: list[dict[str, list[str]]] = []
         self._lines: list[str] = []
 
@@ -48,22 +50,21 @@ class Recording:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write what is to be written; a file that cannot be fails the run."""
-        if self._config.option.collectonly:
+        if not runs_tests(self._config) or not self._problems.is_ours:
             return
         why_not = self._why_not(exitstatus)
         if why_not:
             self._lines = [why_not] if self._baselines.which is not None else []
             return
-        try:
+        with self._problems.kept(self._baselines.path):
             self._lines += self._finished(self._reporting.results())
-        except MemreqError as error:
-            self._lines.append(visible(f"memreq: {error}"))
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._problems.fail(session)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table of what changed, ready for a pull request."""
-        if self._lines:
-            terminalreporter.write_sep("=", "GPU memory baseline")
+        if not self._lines or self._config.getoption("no_summary", False):
+            return
+        terminalreporter.write_sep("=", "GPU memory baseline")
         for line in self._lines:
             terminalreporter.write_line(line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from _pytest.pathlib import bestrelpath
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.baselines import Baselines
+from pytest_memreq.plugin.border import Problems
 from pytest_memreq.plugin.config import Settings, settings_file, style_of
 from pytest_memreq.plugin.journal import Journal
+from pytest_memreq.plugin.purpose import is_quiet, runs_tests
 from pytest_memreq.plugin.wire import detach, events_of, refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
@@ -48,7 +51,8 @@ class Reporting:
         self._gathering = Gathering()
         self._journal: Journal | None = None
         self._status: RunStatus = "incomplete"
-        self._problems: list[str] = []
+        self.problems = Problems()
+        self._session: pytest.Session | None = None
         self._refusal: str | None = None
 
     def pytest_report_header(self) -> str:
@@ -64,7 +68,8 @@ class Reporting:
         }[settings.mode]
         path = settings_file(self._config)
         where = f", settings in {path.name}" if path and settings != Settings() else ""
-        files = f", report in {visible(settings.report_dir)}" if settings.report else ""
+        writes = settings.report and runs_tests(self._config)
+        files = f", report in {visible(settings.report_dir)}" if writes else ""
         return f"memreq: {how}{where}{files}{self._baseline_told()}"
 
     def _baseline_told(self) -> str:
@@ -78,9 +83,9 @@ class Reporting:
 
     def pytest_sessionstart(self) -> None:
         """Say `incomplete` where an earlier run's report may lie."""
-        if self._settings.report and not self._config.option.collectonly:
+        if self._settings.report and runs_tests(self._config):
             try:
-                write_reports(self._directory(), Results(status="incomplete"), self._style)
+                self._write(Results(status="incomplete"))
                 self._journal = Journal(self._directory())
             except MemreqError as error:
                 raise pytest.UsageError(visible(f"--memreq-report: {error}")) from None
@@ -116,52 +121,71 @@ class Reporting:
             return None
         return "failed", "M", ("MEMORY", {"red": True})
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    @pytest.hookimpl(wrapper=True, trylast=True)  # after all others, whatever they raise
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Write the files; fail a run that has budgets and held nothing against them."""
+        self._session = session
+        try:
+            return (yield)
+        finally:
+            if self.problems.is_ours:
+                with self.problems.kept(self._settings.report_dir):
+                    self._finish(session)
+                self.problems.fail(session)
+
+    def _finish(self, session: pytest.Session) -> None:
         if self._refusal is not None:
             print(f"ERROR: {self._refusal}", file=sys.stderr)
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
-        if self._config.option.collectonly or self._refusal is not None:
+        if not runs_tests(self._config) or self._refusal is not None:
             return
         self._status = _status_of(session)
         results = self.results()
         if self._settings.report:
-            self._write(results)
+            self._write_last(results)
         if results.tests and not any(test.is_checked for test in results.tests):
             count = len(results.tests)
             have = "1 test has" if count == 1 else f"{count} tests have"
-            self._problems.append(f"{have} a budget and none could be checked")
-        if self._problems and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self.problems.add(f"{have} a budget and none could be checked")
 
     def _write(self, results: Results) -> None:
+        """A file that cannot be made for a mistake of ours does not keep the others from it."""
+        write_reports(self._directory(), results, self._style, self.problems.bugs_kept)
+
+    def _write_last(self, results: Results) -> None:
+        """Without the journal, where the files say it all."""
         try:
-            write_reports(self._directory(), results, self._style)
+            self._write(results)
         except MemreqError as error:
-            self._problems.append(f"{error}; memreq render makes the reports from the journal")
-            return
-        if self._journal is not None:
+            self.problems.add(f"{error}; memreq render makes the reports from the journal")
+        if self._journal is not None and self.problems.is_empty:
             self._journal.remove()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The section on GPU memory: every test with --memreq-report, else what needs a look."""
-        results = self._shown()
-        hidden = self._config.getoption("no_summary", False)
-        if not (results.tests or self._problems) or hidden:
+        is_hidden = self._config.getoption("no_summary", False) or not runs_tests(self._config)
+        if is_hidden or not self.problems.is_ours:
+            return
+        with self.problems.kept("the section on GPU memory"):
+            self._summarize(terminalreporter)
+        self.problems.fail(self._session)
+
+    def _summarize(self, terminalreporter: pytest.TerminalReporter) -> None:
+        results, problems = self._shown(), self.problems.untold()
+        if not (results.tests or problems):
             return
         terminalreporter.write_sep("=", "GPU memory")
         for line in terminal.render(results, width=terminalreporter._tw.fullwidth):
             color = MARKUP.get(line.verdict or "")
             terminalreporter.write_line(line.text, **({color: True} if color else {}))
-        for warning in filter(None, [self._journal and self._journal.problem]):
-            terminalreporter.write_line(f"memreq: {warning}", yellow=True)
-        for problem in self._problems:
-            terminalreporter.write_line(f"memreq: {visible(problem)}", red=True)
+        if self._journal is not None and self._journal.problem:
+            terminalreporter.write_line(visible(f"memreq: {self._journal.problem}"), yellow=True)
+        for problem in problems:
+            terminalreporter.write_line(visible(problem), red=True)
 
     def _shown(self) -> Results:
         results = self.results()
-        if self._settings.report:
+        if self._settings.report and not is_quiet(self._config):
             return results
         tests = tuple(
             test

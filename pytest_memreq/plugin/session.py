@@ -17,11 +17,13 @@ from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.course import COURSE, Course
 from pytest_memreq.plugin.covering import Covering
 from pytest_memreq.plugin.elsewhere import check_elsewhere
-from pytest_memreq.plugin.enforcing import enforce
+from pytest_memreq.plugin.enforcing import enforce, show_message_alone
 from pytest_memreq.plugin.frames import clear_frames
 from pytest_memreq.plugin.isolation import is_to_isolate, run_isolated
 from pytest_memreq.plugin.meters import Meter, Meters
 from pytest_memreq.plugin.owning import Owning
+from pytest_memreq.plugin.progress import start_progress
+from pytest_memreq.plugin.purpose import runs_tests
 from pytest_memreq.plugin.rehearsal import REHEARSED, is_rehearsal, rehearse
 from pytest_memreq.plugin.resulting import result_for
 from pytest_memreq.plugin.wire import attach, attach_leak, refuse_run
@@ -38,8 +40,13 @@ class Session:
         self.covering = Covering(config)
         config.pluginmanager.register(self.covering, "memreq-covering")
         self.meters = Meters(config, settings)
+        self.aside = garbage.Aside(is_ours=False)
         self.owning = Owning(self.meters, settings)
         config.pluginmanager.register(self.owning, "memreq-owning")
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """pytest has its terminal by now."""
+        start_progress(session.config)
 
     @pytest.hookimpl(tryfirst=True)  # before tests are deselected
     def pytest_collection_modifyitems(
@@ -67,10 +74,12 @@ class Session:
         """Modules are there, and no fixture is: what is alive stays so until the end."""
         has_checks = any(CHECK in item.stash for item in session.items)
         self.owning.begin(has_checks=has_checks)
-        if session.config.option.collectonly or not has_checks:
+        if not has_checks:
+            self._step_aside(session.config)
+        if not has_checks or not runs_tests(session.config):
             return (yield)
         self.meters.load()
-        with garbage.imports_set_aside():
+        with garbage.imports_set_aside() as self.aside:
             return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -164,15 +173,31 @@ class Session:
         course = item.stash.get(COURSE, None)
         if course is None:
             return report
-        _show_message_alone(report)
+        if call.excinfo is not None:
+            show_message_alone(item, report, call.excinfo)
         result = result_for(course, report, self.settings.divergence)
         if result is not None:
             attach(report, result, course.environment())
         elif report.when == "teardown" and course.leaked_bytes is not None:
             attach_leak(report, course.leaked_bytes)
-        if call.excinfo is not None and not item.config.getoption("usepdb", False):
+        if call.excinfo is not None and not _is_to_be_debugged(item, report):
             clear_frames(call.excinfo.value)
         return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_exception_interact(
+        self, node: pytest.Item | pytest.Collector, call: pytest.CallInfo[None]
+    ) -> Generator[None, object, object]:
+        """After the debugger, the frames that it was to see."""
+        outcome = yield
+        if call.excinfo is not None and COURSE in node.stash:
+            clear_frames(call.excinfo.value)
+        return outcome
+
+    def _step_aside(self, config: pytest.Config) -> None:
+        """Without a checked test, no test is to cost anything."""
+        config.pluginmanager.unregister(self.owning)
+        config.pluginmanager.unregister(self)
 
     def _begin(self, item: pytest.Item, check: Check) -> Course:
         gpu, is_first = check.budget.gpu, is_rehearsal(item)
@@ -211,6 +236,12 @@ class Session:
             if meter.allocated_bytes():
                 meter.tidy()
             course.leaked_bytes = self.owning.leave(item, meter)
+            if course.leaked_bytes and self.aside.bring_back():
+                meter.tidy()
+                course.leaked_bytes = self.owning.leave(item, meter)
+                self.aside.go_on()
+            elif not meter.allocated_bytes():
+                self.aside.add()
         except DeviceLostError as error:
             self.meters.lost = f"{error} (after {item.nodeid})"
 
@@ -228,8 +259,7 @@ class Session:
         return is_judged and self.settings.mode == "both" and bool(self.meters.backends())
 
 
-def _show_message_alone(report: pytest.TestReport) -> None:
-    # Where the verdict is the failure, pytest would add that every frame is hidden.
-    traceback_shown = getattr(report.longrepr, "reprtraceback", None)
-    if traceback_shown is not None:
-        traceback_shown.extraline = None
+def _is_to_be_debugged(item: pytest.Item, report: pytest.TestReport) -> bool:
+    """True where `pytest_exception_interact` follows, and shows the frames to a debugger."""
+    is_expected = report.skipped or hasattr(report, "wasxfail")
+    return bool(item.config.getoption("usepdb", False)) and not is_expected

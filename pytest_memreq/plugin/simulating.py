@@ -38,6 +38,7 @@ class SimulatedMeter:
         self.finding = self._device.finding
         self.capped = self._device.capped
         self.paused = self._device.paused
+        self.tell = self._device.tell
 
     def watch(self, _: Iterable[LiveBlock]) -> None:
         """No block ever has another's number."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,16 @@ REPORTS: dict[str, Callable[[Results], str]] = {
 LINK = "{}: is a symbolic link; remove it, files are not written through one"
 
 
-def write_reports(directory: Path, results: Results, style: Style = PLAIN) -> None:
+# From a file's path to what is around the making of it.
+Around = Callable[[Path], AbstractContextManager[None]]
+
+
+def write_reports(
+    directory: Path,
+    results: Results,
+    style: Style = PLAIN,
+    around: Around = lambda _: contextlib.nullcontext(),
+) -> None:
     """Write every report into `directory`, made if need be.
 
     Each file is replaced in one step. Raises MemreqError naming the path and what is wrong with
@@ -36,7 +46,8 @@ def write_reports(directory: Path, results: Results, style: Style = PLAIN) -> No
     except OSError as error:
         raise failure(directory, error) from None
     for name, render in _styled(style).items():
-        write_whole(directory / name, render(results))
+        with around(directory / name):
+            write_whole(directory / name, render(results))
 
 
 def write_whole(path: Path, text: str) -> None:

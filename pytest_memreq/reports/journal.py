@@ -6,9 +6,9 @@ was killed or the disk was full, and is then left out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from json import dumps  # itself: a test that replaces it has not put it back when its line is due
 from typing import Any
 
 from pytest_memreq.errors import MemreqError
@@ -68,4 +68,4 @@ def _keys(raw: dict[str, Any]) -> str:
 
 
 def _line(content: dict[str, Any]) -> str:
-    return json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n"
+    return dumps(content, allow_nan=False, separators=(",", ":")) + "\n"

@@ -45,7 +45,7 @@ from pytest_memreq.simulate.summary import (
     phases_since,
     sites_of,
 )
-from pytest_memreq.simulate.tracer import Tracer
+from pytest_memreq.simulate.tracer import Told, Tracer
 from pytest_memreq.simulate.versions import torch_version
 from pytest_memreq.simulate.work import work_of
 from pytest_memreq.simulate.workspaces import Workspaces
@@ -120,12 +120,17 @@ class PretendedDevice:
         finally:
             _thread.release()
 
+    def tell(self, told: Told) -> None:
+        """Let `told` hear, a few times a second, how many operators there were since `prepare`."""
+        self._tracer.told = told
+
     def prepare(self) -> None:
         """Before a test's setup: let go of what nothing uses, forget what was counted."""
         self._attribution.forget_graph()
         self._workspaces.clear()
         (garbage.collect if self._ledger.live else garbage.collect_young)()
         self._tracer.pretended.clear()
+        self._tracer.operators = 0
         self._notes.clear()
         if self.card.is_rocm:
             self._notes.setdefault(ROCM)

@@ -39,17 +39,22 @@ from pytest_memreq.simulate.workspaces import goes_to_lt
 _CPU = torch.device("cpu")
 _META = torch.device("meta")
 ZEROING = ("aten.zero_", "aten._foreach_zero_")
+TOLD_EVERY = 256  # operators: some hundredths of a second
 _PLAIN = (Tensor, Parameter, Buffer)
 
 # (tracer, overload, arguments, keyword arguments) -> result, or NotImplemented for the usual way.
 Handler = Callable[["Tracer", OpOverload, Any, Any], Any]
+
+# Takes how many operators there were.
+Told = Callable[[int], object]
 
 
 class Tracer(TorchDispatchMode):
     """Runs operators for the pretended card and writes the ledger.
 
     `in_kernel` is true while torch's own kernels run: Python meta kernels must see meta tensors as
-    such. `is_suspended` is true while another pretended device is active inside this one.
+    such. `is_suspended` is true while another pretended device is active inside this one. `told`
+    hears now and then how many operators there were.
     """
 
     def __init__(
@@ -73,6 +78,8 @@ class Tracer(TorchDispatchMode):
         self.notes = notes
         self.in_kernel = False
         self.is_suspended = False
+        self.told: Told | None = None
+        self.operators = 0
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
@@ -82,6 +89,9 @@ class Tracer(TorchDispatchMode):
             return func(*args, **kwargs)
         if any(kind not in _PLAIN for kind in types):
             return NotImplemented  # a subclass unwraps itself first
+        self.operators += 1
+        if self.told is not None and not self.operators % TOLD_EVERY:
+            self.told(self.operators)
         operator = describe(func)
         if operator.is_composite or operator.overload in self.composites:
             return self._decompose(func, args, kwargs)

@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.plugin.citizen import SUITE, WITHOUT_TORCH, Runs
+
 SCRIPTED = Path(__file__).with_name("scripted.py")
 
 
@@ -22,3 +24,13 @@ def scripted(pytester):
     """A directory whose tests run on a scripted device of 10,000 bytes."""
     pytester.makeconftest(SCRIPTED.read_text())
     return pytester
+
+
+@pytest.fixture
+def runs(pytester, monkeypatch):
+    """The same with a suite in it, for runs with the plugins that are named and no others."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_ADDOPTS")
+    pytester.makeconftest(WITHOUT_TORCH + SCRIPTED.read_text())
+    pytester.makepyfile(test_suite=SUITE)
+    return Runs(pytester)

@@ -1,0 +1,152 @@
+"""What the plugin costs a run: of tests that it has nothing to do with, and of those it checks.
+
+`python -m benchmarks.overhead` prints two Markdown tables and writes them to data/overhead.json.
+Each run is a pytest of its own, without other plugins. Runs with and without the plugin take turns,
+and the ratio is taken pair by pair, so that a machine whose speed drifts does not count. Seconds
+are processor time, user and system, which others on the machine disturb less than the clock.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+PLUGIN = ("-p", "pytest_memreq.plugin")
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "data" / "overhead.json"
+TESTS_IN_A_FILE = 500
+PLAIN = """
+import pytest
+
+@pytest.mark.parametrize("number", range({count}))
+def test_step(number):
+    pass
+"""
+CHECKED = """
+import pytest
+
+@pytest.mark.max_gpu_memory(1000)
+@pytest.mark.parametrize("number", range({count}))
+def test_step(number, card):
+    card.allocate(10)
+"""
+# torch is not what is measured: its version is asked for, and takes seconds to import.
+WITHOUT_TORCH = """
+import sys, types
+
+versions = types.ModuleType("pytest_memreq.measure.versions")
+versions.torch_versions = lambda: ("2.13.0", None)
+sys.modules[versions.__name__] = versions
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Processor seconds of runs with and without the plugin, in the order in which they were."""
+
+    what: str
+    tests: int
+    with_seconds: tuple[float, ...]
+    without_seconds: tuple[float, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """The median with the plugin."""
+        return statistics.median(self.with_seconds)
+
+    @property
+    def overhead(self) -> float | None:
+        """The median of the pairs' ratios, less one."""
+        pairs = list(zip(self.with_seconds, self.without_seconds, strict=False))
+        return statistics.median(a / b for a, b in pairs) - 1 if pairs else None
+
+
+def write_suite(directory: Path, source: str, tests: int) -> None:
+    """So many tests, in files of some hundred."""
+    (directory / "pytest.ini").write_text("[pytest]\n")
+    scripted = (ROOT / "tests" / "plugin" / "scripted.py").read_text(encoding="utf-8")
+    if source is CHECKED:
+        (directory / "conftest.py").write_text(WITHOUT_TORCH + scripted, encoding="utf-8")
+    for at in range(0, tests, TESTS_IN_A_FILE):
+        text = source.format(count=min(TESTS_IN_A_FILE, tests - at))
+        (directory / f"test_{at}.py").write_text(text, encoding="utf-8")
+
+
+def cpu_seconds(directory: Path, options: Iterable[str]) -> float:
+    """Processor time of one run."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(said.decode())
+    return usage.ru_utime + usage.ru_stime
+
+
+def beside(what: str, tests: int, runs: int) -> Timing:
+    """Unmarked tests with the plugin and without it, in turn."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        write_suite(directory, PLAIN, tests)
+        cpu_seconds(directory, PLUGIN)  # modules are compiled
+        pairs = [(cpu_seconds(directory, PLUGIN), cpu_seconds(directory, ())) for _ in range(runs)]
+    with_plugin, without = zip(*pairs, strict=True)
+    return Timing(what=what, tests=tests, with_seconds=with_plugin, without_seconds=without)
+
+
+def checked(sizes: Iterable[int], runs: int) -> list[Timing]:
+    """Suites of checked tests on the scripted device of the tests, in turn."""
+    seconds: dict[int, list[float]] = {tests: [] for tests in sizes}
+    with tempfile.TemporaryDirectory() as name:
+        for tests in seconds:
+            directory = Path(name, str(tests))
+            directory.mkdir()
+            write_suite(directory, CHECKED, tests)
+        for _ in range(runs):
+            for tests, found in seconds.items():
+                found.append(cpu_seconds(Path(name, str(tests)), PLUGIN))
+    return [Timing(what="checked", tests=n, with_seconds=tuple(s)) for n, s in seconds.items()]
+
+
+def main() -> None:
+    """Measure, print, and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--tests", type=int, default=10_000)
+    runs, tests = (args := parser.parse_args()).runs, args.tests
+    plain = [beside("one test", 1, 2 * runs), beside("unmarked", tests, runs)]
+    linear = checked([tests // 10, tests // 4, tests // 2, tests], max(1, runs // 2))
+    print("| tests | seconds without | with | difference |\n|---|---|---|---|")
+    for each in plain:
+        before = statistics.median(each.without_seconds)
+        print(f"| {each.tests:,} | {before:.3f} | {each.seconds:.3f} | {each.overhead:+.1%} |")
+    print("\n| checked tests | seconds | milliseconds a test |\n|---|---|---|")
+    for each in linear:
+        print(f"| {each.tests:,} | {each.seconds:.2f} | {each.seconds / each.tests * 1000:.2f} |")
+    RESULTS.write_text(
+        json.dumps(
+            {
+                "python": platform.python_version(),
+                "cores": os.cpu_count(),
+                "timings": [asdict(each) for each in (*plain, *linear)],
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

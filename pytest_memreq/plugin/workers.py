@@ -1,0 +1,70 @@
+"""What only the controller of workers can tell: which died, and the same test on several."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_memreq.plugin.covering import OUTPUT
+from pytest_memreq.plugin.reporting import Reporting
+from pytest_memreq.plugin.wire import attach, detach
+from pytest_memreq.requirement import Peak
+from pytest_memreq.results import Environment, TestResult
+
+OF_A_CRASH = "???"  # the phase that pytest-xdist gives its report of a test whose worker died
+CRASHED = "the worker that ran it died"
+BY_SEVERITY = ("within", "improved", "unchecked", "error", "regressed", "over")
+
+Brought = tuple[TestResult, Environment]
+
+
+class Workers:
+    """Hears the reports of pytest-xdist's workers before `Reporting` does."""
+
+    def __init__(self, config: pytest.Config, reporting: Reporting) -> None:
+        self._reporting = reporting
+        self._runs_each = config.getoption("dist", "no") == "each"
+        self._by_worker: dict[str, dict[str, Brought]] = {}
+        self._crashed: dict[str, pytest.TestReport] = {}
+        self._unchecked: set[str] = set()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Where each worker runs every test, the worst of its results counts."""
+        if report.when == OF_A_CRASH:
+            self._crashed[report.nodeid] = report
+            return
+        if report.when == "setup":
+            self._crashed.pop(report.nodeid, None)  # it was run again elsewhere
+        brought = detach(report) if self._runs_each else None
+        if brought is not None:
+            of_workers = self._by_worker.setdefault(report.nodeid, {})
+            of_workers[getattr(report, "worker_id", "")] = brought
+            attach(report, *max(of_workers.values(), key=_severity))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        """A worker that came to its end says which tests are none of ours."""
+        output = getattr(node, "workeroutput", {})
+        self._unchecked.update(output.get(OUTPUT, {}).get("unchecked", ()))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """A test whose worker died has no figures, and is no less checked for that."""
+        known = {test.nodeid: test for test in self._reporting.results().tests}
+        for nodeid, report in self._crashed.items():
+            if nodeid not in self._unchecked:
+                attach(report, _died(nodeid, known.get(nodeid)), Environment())
+                self._reporting.pytest_runtest_logreport(report)
+
+
+def _died(nodeid: str, before: TestResult | None) -> TestResult:
+    result = before or TestResult(
+        nodeid=nodeid, mode=None, verdict="error", reason=CRASHED, peak=Peak(), budget={}
+    )
+    return replace(result, verdict="error", reason=CRASHED, outcome="failed")
+
+
+def _severity(brought: Brought) -> int:
+    return BY_SEVERITY.index(brought[0].verdict)
