@@ -106,11 +106,10 @@ def _forget_meshes() -> None:
     # DTensor remembers by operator and mesh what it decided; meshes name groups, which are gone.
     module = sys.modules.get("torch.distributed.tensor")
     if module is not None:
-        propagator = module.DTensor._op_dispatcher.sharding_propagator
-        propagator.propagate_op_sharding.cache.cache_clear()
-        clear = getattr(torch._C, "_clear_DTensor_sharding_propagator_cache", None)
-        if clear is not None:
-            clear()
+        remembered = module.DTensor._op_dispatcher.sharding_propagator.propagate_op_sharding
+        getattr(remembered, "cache", remembered).cache_clear()
+        if hasattr(torch._C, "_clear_DTensor_sharding_propagator_cache"):
+            torch._C._clear_DTensor_sharding_propagator_cache()
 
 
 def _code_of(function: Callable[..., Any]) -> Any:

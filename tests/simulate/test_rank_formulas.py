@@ -32,13 +32,15 @@ def layers():
 
 
 def held_after(make, **ranks):
-    """Bytes of each word that a training step leaves: what comes last makes the peak."""
+    """Bytes of each word that training leaves: what comes last makes the peak."""
 
     def step():
         model = make()
         optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
-        model(torch.randn(4, WIDTH, device="cuda")).sum().backward()
-        optimizer.step()
+        for _ in range(2):  # DDP makes its buckets anew before the second
+            optimizer.zero_grad()
+            model(torch.randn(4, WIDTH, device="cuda")).sum().backward()
+            optimizer.step()
         torch.empty(1 << 30, device="cuda")
 
     breakdown = simulate(step, **ranks).breakdown

@@ -9,6 +9,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.distributed_c10d import init_process_group as imported_early
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from pytest_memreq import MemreqError, simulate
@@ -241,6 +242,21 @@ def test_the_same_rank_needs_the_same_again():
 
     first, other, second = (simulate(step, world_size=size, rank=1).peak for size in (8, 4, 8))
     assert first == second != other
+
+
+def test_meshes_of_before_are_forgotten():
+    def step(groups):
+        for _ in range(groups):  # those of the mesh then have other names than before
+            distributed.new_group([0, 1])
+        mesh = init_device_mesh("cuda", (2, 4), mesh_dim_names=("data", "tensor"))["tensor"]
+        rows = distribute_tensor(torch.ones(8, 8, device="cuda"), mesh, [Shard(0)])
+        meshes.append((rows @ rows.t()).device_mesh.get_group().group_name)
+        assert meshes[-1] == mesh.get_group().group_name
+
+    meshes = []
+    for groups in (0, 3):
+        simulate(step, groups, world_size=8, rank=5)
+    assert len(set(meshes)) == 2
 
 
 # Values
