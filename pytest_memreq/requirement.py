@@ -231,7 +231,8 @@ class Finding:
     work the peak of `allocated` was. `did_allocate` is False where the work never asked the device
     for memory; `refusal` is the last time that there was no room. `unknown` says of metrics why
     their peak is None. `pretended` lists the calls that were answered with a made-up value, as
-    `item() at model.py:88`.
+    `item() at model.py:88`. `timeline` holds (event number, allocated bytes) after each allocation
+    and each free, thinned out but for the extremes; it is empty where that is not known.
     """
 
     peak: Peak
@@ -248,4 +249,5 @@ class Finding:
     unknown: tuple[tuple[Metric, str], ...] = ()
     pretended: tuple[str, ...] = ()
     work: Work | None = None
+    timeline: tuple[tuple[int, int], ...] = ()
     notes: tuple[str, ...] = ()

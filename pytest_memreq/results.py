@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from pytest_memreq.gate.baseline import DeviceClass
-from pytest_memreq.gate.comparison import Before
+from pytest_memreq.gate.baseline import Before, DeviceClass, device_class
 from pytest_memreq.gate.hints import Hint
-from pytest_memreq.gate.verdict import VERDICT_WORDS, Word
+from pytest_memreq.gate.verdict import VERDICT_WORDS, Cause, Word
 from pytest_memreq.requirement import METRICS, Breakdown, DevicePeak, Peak, Site, Survivor
 
 FORMAT = 1
@@ -34,6 +33,16 @@ class Environment:
     allocator: str | None = None
     world_size: int = 1
 
+    def device_class(self, *, mode: str | None = None, gpu: str | None = None) -> DeviceClass:
+        """What figures from here hold for; of another mode or card where one is given."""
+        return device_class(
+            mode=mode or self.mode or "",
+            gpu=gpu or self.gpu,
+            torch=self.torch,
+            allocator=self.allocator,
+            world_size=self.world_size,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulated:
@@ -49,6 +58,7 @@ class Simulated:
     reason: str = ""
     breakdown: Breakdown | None = None
     sites: tuple[Site, ...] = ()
+    timeline: tuple[tuple[int, int], ...] = ()
     baseline: Before | None = None
     grew: tuple[str, ...] = ()
     divergence: tuple[str, ...] = ()
@@ -56,7 +66,10 @@ class Simulated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
-    """What one checked test needed, and the verdict on it."""
+    """What one checked test needed, and the verdict on it.
+
+    `timeline` is that of `Finding`, with a few hundred points at most.
+    """
 
     __test__ = False  # not a class of tests, whatever pytest makes of its name
 
@@ -65,6 +78,7 @@ class TestResult:
     gpu: str | None = None
     verdict: Word
     reason: str
+    cause: Cause | None = None
     outcome: Outcome = "passed"
     peak: Peak = field(default_factory=Peak)
     peak_at: str | None = None
@@ -81,6 +95,7 @@ class TestResult:
     survivors: tuple[Survivor, ...] = ()
     snapshot: str | None = None
     sites: tuple[Site, ...] = ()
+    timeline: tuple[tuple[int, int], ...] = ()
     baseline: Before | None = None
     grew: tuple[str, ...] = ()
     hints: tuple[Hint, ...] = ()
@@ -96,11 +111,12 @@ class TestResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, text and numbers, as `memreq.json` has them."""
-        raw = asdict(self)
+        raw = asdict(replace(self, sites=(), timeline=()))  # they are long, and made below
         raw["budget"] = {
             f"{m}_bytes": self.budget[f"{m}_bytes"] for m in METRICS if f"{m}_bytes" in self.budget
         }
         raw["sites"] = [_site_to_dict(site) for site in self.sites]
+        raw["timeline"] = [*map(list, self.timeline)]
         raw["notes"] = list(self.notes)
         raw["survivors"] = [_survivor_to_dict(each) for each in self.survivors]
         raw["devices"] = [asdict(device) for device in self.devices]
@@ -108,8 +124,9 @@ class TestResult:
         raw["grew"] = list(self.grew)
         if self.simulated is not None:
             lists = {name: list(raw["simulated"][name]) for name in ("grew", "divergence")}
-            sites = [_site_to_dict(site) for site in self.simulated.sites]
-            raw["simulated"] = {**raw["simulated"], **lists, "sites": sites}
+            lists["sites"] = [_site_to_dict(site) for site in self.simulated.sites]
+            lists["timeline"] = [*map(list, self.simulated.timeline)]
+            raw["simulated"] = {**raw["simulated"], **lists}
         raw["hints"] = [asdict(hint) for hint in self.hints]
         return {**raw, "ranks": None}
 
@@ -126,6 +143,7 @@ class TestResult:
                 "simulated": None if simulated is None else _simulated_from_dict(simulated),
                 "breakdown": None if broken_down is None else Breakdown(**broken_down),
                 "sites": tuple(_site_from_dict(site) for site in raw["sites"]),
+                "timeline": tuple((at, size) for at, size in raw["timeline"]),
                 "notes": tuple(raw["notes"]),
                 "baseline": None if raw["baseline"] is None else _before_from_dict(raw["baseline"]),
                 "grew": tuple(raw["grew"]),
@@ -178,6 +196,7 @@ def _simulated_from_dict(raw: Mapping[str, Any]) -> Simulated:
         "peak": Peak(**raw["peak"]),
         "breakdown": None if breakdown is None else Breakdown(**breakdown),
         "sites": tuple(_site_from_dict(site) for site in raw["sites"]),
+        "timeline": tuple((at, size) for at, size in raw["timeline"]),
         "baseline": None if before is None else _before_from_dict(before),
         "grew": tuple(raw["grew"]),
         "divergence": tuple(raw["divergence"]),

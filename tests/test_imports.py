@@ -18,13 +18,16 @@ VALUES = {
     "garbage",
     "replacing",
     "strict_json",
+    "timeline",
 }
 FINDERS = {"estimate", "simulate", "measure"}
 MAY_IMPORT = {
     "errors": set(),
     "units": VALUES,
     "requirement": VALUES,
-    **dict.fromkeys(("bisection", "holdings", "garbage", "replacing", "strict_json"), VALUES),
+    **dict.fromkeys(
+        ("bisection", "holdings", "garbage", "replacing", "strict_json", "timeline"), VALUES
+    ),
     **{finder: VALUES | {finder} for finder in FINDERS},
     "gate": VALUES | {"gate"},
     "results": VALUES | {"gate"},

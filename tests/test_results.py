@@ -20,6 +20,8 @@ SITES = st.builds(
     shape=st.none() | st.lists(st.integers(0, 9)).map(tuple),
 )
 PEAKS = st.builds(Peak, requested_bytes=BYTES, allocated_bytes=BYTES, reserved_bytes=BYTES)
+TIMELINES = st.lists(st.tuples(st.integers(0, 99), st.integers(0, 2**62)), max_size=3).map(tuple)
+SIMULATED = st.builds(Simulated, gpu=st.text(), peak=PEAKS, reason=st.text(), timeline=TIMELINES)
 RESULTS = st.builds(
     TestResult,
     nodeid=st.text(),
@@ -27,10 +29,11 @@ RESULTS = st.builds(
     verdict=st.sampled_from(VERDICT_WORDS),
     reason=st.text(),
     peak=PEAKS,
-    simulated=st.none() | st.builds(Simulated, gpu=st.text(), peak=PEAKS, reason=st.text()),
+    simulated=st.none() | SIMULATED,
     budget=st.dictionaries(st.just("allocated_bytes"), st.integers(0, 2**62)),
     breakdown=st.none() | st.builds(Breakdown, **{f"{word}_bytes": BYTES for word in WORDS}),
     sites=st.lists(SITES, max_size=3).map(tuple),
+    timeline=TIMELINES,
     notes=st.lists(st.text(), max_size=2).map(tuple),
 )
 

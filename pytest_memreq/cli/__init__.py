@@ -6,7 +6,18 @@ import argparse
 import sys
 from typing import NoReturn
 
-from pytest_memreq.cli import adopt, baseline, diff, estimating, gpus, max_batch, render, validate
+from pytest_memreq.cli import (
+    adopt,
+    baseline,
+    comment,
+    diff,
+    estimating,
+    gpus,
+    max_batch,
+    outputs,
+    render,
+    validate,
+)
 from pytest_memreq.errors import MemreqError
 
 USAGE = 4
@@ -41,5 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_to(commands.add_parser("validate", help="whether measuring gives steady figures"))
     diff.add_to(commands.add_parser("diff", help="two reports or baselines, compared"))
     render.add_to(commands.add_parser("render", help="the reports of a run, made once more"))
+    comment.add_to(
+        commands.add_parser("comment", help="a report as the comment on its pull request")
+    )
+    outputs.add_to(commands.add_parser("outputs", help="a report's verdicts for $GITHUB_OUTPUT"))
     adopt.add_to(commands.add_parser("adopt", help="markers instead of hand-rolled assertions"))
     return parser

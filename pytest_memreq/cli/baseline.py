@@ -24,7 +24,7 @@ from pytest_memreq.gate.baseline_update import (
 from pytest_memreq.gate.globs import matches
 from pytest_memreq.gate.tolerance import FORM, NO_TOLERANCE, Tolerance, parse_tolerance
 from pytest_memreq.reports.baseline_table import render
-from pytest_memreq.reports.files import write_whole
+from pytest_memreq.reports.files import is_there, write_whole
 from pytest_memreq.reports.reading import read_baseline, read_results
 from pytest_memreq.reports.recording import entries_of
 from pytest_memreq.reports.text import visible
@@ -191,17 +191,10 @@ def _chosen(baseline: Baseline, arguments: argparse.Namespace) -> list[Entry]:
 
 def _gone(baseline: Baseline, root: Path) -> list[Entry]:
     files = {file_of(entry.nodeid) for entry in baseline.entries}
-    there = {file for file in files if _is_file(root / file)}
+    there = {file for file in files if is_there(root / file)}
     if files and not there:
         raise MemreqError(f"{root}: has none of the baseline's test files; say where, --root DIR")
     return [entry for entry in baseline.entries if file_of(entry.nodeid) not in there]
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long is that of no file
-        return False
 
 
 def _listed(entries: Iterable[Entry]) -> list[str]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from pytest_memreq.cli.limits import CANNOT_TELL, DOES_NOT_FIT, FITS
 from pytest_memreq.cli.tables import aligned
-from pytest_memreq.gate.divergence import BOUND
+from pytest_memreq.gate.divergence import BOUND, Pair, pairs
 from pytest_memreq.gate.tolerance import FORM, Tolerance, parse_tolerance
 from pytest_memreq.reports.reading import read_results
 from pytest_memreq.reports.text import visible
-from pytest_memreq.requirement import METRICS, Metric
+from pytest_memreq.requirement import METRICS
 from pytest_memreq.results import Results
 from pytest_memreq.units import format_size
 
@@ -24,25 +24,12 @@ HEAD = ("Test", "Metric", "Simulated", "Measured", "Difference", "On")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """A metric of one test, simulated and measured; `is_beyond` the bound."""
+class Row:
+    """A metric of one test."""
 
     nodeid: str
     gpu: str | None
-    metric: Metric
-    simulated_bytes: int
-    measured_bytes: int
-    is_beyond: bool
-
-    @property
-    def difference_bytes(self) -> int:
-        """Below 0 where the simulation is too low."""
-        return self.simulated_bytes - self.measured_bytes
-
-    @property
-    def share(self) -> float:
-        """The difference as a share of what was measured."""
-        return self.difference_bytes / self.measured_bytes if self.measured_bytes else 0.0
+    pair: Pair
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -72,55 +59,52 @@ def validate_reports(arguments: argparse.Namespace) -> int:
     if any(results.status == "incomplete" for results in reports):
         print("memreq: cannot tell: a report is of a run that did not finish", file=sys.stderr)
         return CANNOT_TELL
-    pairs = [pair for results in reports for pair in pairs_of(results, bound)]
+    rows = [row for results in reports for row in _rows(results, bound)]
     if arguments.json:
-        print(json.dumps([asdict(pair) for pair in pairs], indent=1))
+        print(json.dumps([_to_dict(row) for row in rows], indent=1))
     else:
-        print("\n".join(_lines(pairs, bound)))
-    if not pairs:
+        print("\n".join(_lines(rows, bound)))
+    if not rows:
         return CANNOT_TELL
-    return DOES_NOT_FIT if any(pair.is_beyond for pair in pairs) else FITS
+    return DOES_NOT_FIT if any(row.pair.is_beyond for row in rows) else FITS
 
 
-def pairs_of(results: Results, bound: Tolerance) -> Iterator[Pair]:
+def _to_dict(row: Row) -> dict[str, object]:
+    return {"nodeid": row.nodeid, "gpu": row.gpu, **asdict(row.pair)}
+
+
+def _rows(results: Results, bound: Tolerance) -> Iterator[Row]:
     """Every metric that was both simulated and measured, of tests that came through both."""
     for test in results.tests:
         said = test.simulated
         if said is None or said.reason or test.mode != "measured" or test.verdict == "error":
             continue
-        for metric in METRICS:
-            size, real = said.peak.of(metric), test.peak.of(metric)
-            if size is not None and real is not None:
-                yield Pair(
-                    nodeid=test.nodeid,
-                    gpu=test.gpu or results.environment.gpu,
-                    metric=metric,
-                    simulated_bytes=size,
-                    measured_bytes=real,
-                    is_beyond=bound.is_exceeded(real, size),
-                )
+        gpu = test.gpu or results.environment.gpu
+        for pair in pairs(said.peak, test.peak, bound):
+            yield Row(nodeid=test.nodeid, gpu=gpu, pair=pair)
 
 
-def _lines(pairs: Sequence[Pair], bound: Tolerance) -> Iterator[str]:
-    if not pairs:
+def _lines(rows: Sequence[Row], bound: Tolerance) -> Iterator[str]:
+    if not rows:
         yield "no test was both simulated and measured; run pytest --memreq=both --memreq-report"
         return
-    yield from aligned([list(HEAD), *map(_row, pairs)], numbers=range(2, 5))
+    yield from aligned([list(HEAD), *map(_cells, rows)], numbers=range(2, 5))
     yield ""
     for metric in METRICS:
-        of_metric = [pair for pair in pairs if pair.metric == metric]
+        of_metric = [row.pair for row in rows if row.pair.metric == metric]
         if of_metric:
             yield _summary(metric, of_metric, bound)
 
 
-def _row(pair: Pair) -> list[str]:
+def _cells(row: Row) -> list[str]:
+    pair = row.pair
     return [
-        visible(pair.nodeid),
+        visible(row.nodeid),
         pair.metric,
         format_size(pair.simulated_bytes),
         format_size(pair.measured_bytes),
         f"{pair.difference_bytes:+,} bytes ({pair.share:+.2%}){' !' * pair.is_beyond}",
-        visible(pair.gpu or "?"),
+        visible(row.gpu or "?"),
     ]
 
 

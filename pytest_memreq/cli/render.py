@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from pytest_memreq.cli.limits import CANNOT_TELL, DOES_NOT_FIT, FITS
 from pytest_memreq.reports import markdown, terminal
+from pytest_memreq.reports.annotations import (
+    RUNNERS,
+    Vendor,
+    annotation_lines,
+    place_of,
+    vendor_of,
+)
 from pytest_memreq.reports.files import append, write_reports
+from pytest_memreq.reports.junit import FAMILIES
 from pytest_memreq.reports.restoring import restored
+from pytest_memreq.reports.style import Style
 from pytest_memreq.results import Results, TestResult
 
 EPILOG = """\
@@ -41,17 +52,35 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="append the Markdown to this file, as to $GITHUB_STEP_SUMMARY",
     )
+    parser.add_argument("--junit-family", choices=FAMILIES, default="strict")
+    parser.add_argument(
+        "--annotations",
+        choices=("auto", *RUNNERS),
+        help="print lines that show verdicts beside tests: in this runner's form, or that of the "
+        "one that this is (auto)",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     results = restored(arguments.directory)
-    write_reports(arguments.directory, results)
+    write_reports(arguments.directory, results, Style(junit_family=arguments.junit_family))
     if arguments.summary is not None:
         append(arguments.summary, markdown.render(results))
     for line in terminal.render(results, width=shutil.get_terminal_size().columns):
         print(line.text)
+    for text in _annotations(results, arguments.annotations):
+        print(text)
     return next((code for holds, code in CODES if holds(results)), FITS)
+
+
+def _annotations(results: Results, asked: str | None) -> tuple[str, ...]:
+    """Files of tests are taken to be as seen from the working directory."""
+    vendor = vendor_of(os.environ) if asked == "auto" else asked
+    if vendor is None:
+        return ()
+    named = cast("Vendor", vendor)  # as the parser chooses
+    return annotation_lines(results, named, place_of(Path(), named, os.environ))
 
 
 def _is_incomplete(results: Results) -> bool:

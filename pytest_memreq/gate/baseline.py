@@ -16,7 +16,6 @@ from pytest_memreq.units import format_size
 
 Missing = Literal["fail", "record", "ignore"]
 MISSING: tuple[Missing, ...] = ("fail", "record", "ignore")
-NOT_IN_BASELINE = "not in the baseline"
 SHOWN_CLASSES = 3
 WORST_FIRST: tuple[Word, ...] = ("error", "over", "regressed", "unchecked", "improved", "within")
 
@@ -57,6 +56,19 @@ def device_class(
         allocator=(allocator or "").strip() or None,
         world_size=world_size,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What a test was held against, and the `verdict` by that alone: None where there was nothing.
+
+    `device` and `peak` are those of the entry, `tolerance` as it is written.
+    """
+
+    verdict: Word | None = None
+    device: DeviceClass | None = None
+    peak: Peak | None = None
+    tolerance: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,24 +171,26 @@ def judge_baseline(
         return Verdict(word="unchecked", reason=text)
     if moved:
         told = [_told(metric, old[metric], new[metric], match) for metric in moved]
-        keep = "; --memreq-update failing takes the gain into the baseline"
-        return Verdict(word="improved", reason="; ".join(told) + keep)
+        return Verdict(word="improved", reason="; ".join(told))
     return Verdict(word="within", reason=_farthest(old, new, match))
 
 
 def judge_missing(
     baseline: Baseline, nodeid: str, device: DeviceClass, missing: Missing
 ) -> Verdict:
-    """The verdict on a test that `find` finds nothing for; it never passes unless that was said."""
-    if missing == "record":
-        return Verdict(word="within", reason=f"{NOT_IN_BASELINE} before, now recorded")
-    if missing == "ignore":
-        return Verdict(word="within", reason=f"{NOT_IN_BASELINE}, which is to be ignored")
+    """The verdict on a test that `find` finds nothing for; it never passes unless that was said.
+
+    One that is to be recorded passes, and who records it says so.
+    """
+    told = "not in the baseline"
+    if missing != "fail":
+        passed = f"{told} before" if missing == "record" else f"{told}, which is to be ignored"
+        return Verdict(word="within", reason=passed, cause="not_in_baseline")
     others = [str(entry.device) for entry in baseline.of_test(nodeid)]
     shown = ", nor comparable: it has " + "; ".join(others[:SHOWN_CLASSES]) if others else ""
     more = f" and {len(others) - SHOWN_CLASSES} more" * (len(others) > SHOWN_CLASSES)
-    reason = f"{NOT_IN_BASELINE} for {device}{shown}{more}; --memreq-update new adds it"
-    return Verdict(word="unchecked", reason=reason)
+    reason = f"{told} for {device}{shown}{more}; --memreq-update new adds it"
+    return Verdict(word="unchecked", reason=reason, cause="not_in_baseline")
 
 
 def both(budget: Verdict, baseline: Verdict) -> Verdict:

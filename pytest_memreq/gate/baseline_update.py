@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.baseline import Baseline, DeviceClass, Entry, baseline_of
 from pytest_memreq.gate.verdict import VERDICT_WORDS, Word
+from pytest_memreq.requirement import METRICS, Peak
 
 Which = Literal["new", "failing", "all"]
 WHICH: tuple[Which, ...] = ("new", "failing", "all")
@@ -135,7 +136,23 @@ def check_may_update(variables: Mapping[str, str], *, is_forced: bool) -> None:
 
 def _change(baseline: Baseline, entry: Entry) -> Change:
     match = baseline.find(entry.nodeid, entry.device)
-    return Change(old=None if match is None else match.entry, new=entry)
+    if match is None:
+        return Change(old=None, new=entry)
+    return Change(old=match.entry, new=_filled(entry, match.entry) if match.is_exact else entry)
+
+
+def _filled(entry: Entry, old: Entry) -> Entry:
+    """With what the run did not find out as it was: a metric that goes would not be held again."""
+    sizes = {
+        f"{metric}_bytes": old.peak.of(metric) if size is None else size
+        for metric in METRICS
+        for size in (entry.peak.of(metric),)
+    }
+    filled = replace(entry, peak=Peak(**sizes))
+    is_same = entry.peak.allocated_bytes == old.peak.allocated_bytes
+    if entry.breakdown is None and is_same:  # it is still that of the peak
+        return replace(filled, breakdown=old.breakdown, largest=old.largest)
+    return filled
 
 
 def _applied(baseline: Baseline, changes: Iterable[Change]) -> Update:

@@ -104,6 +104,8 @@ def _of_text(given: str, where: str) -> Tolerance:
 
 
 def _of_table(given: Mapping[object, object], where: str) -> Tolerance:
+    if not given:
+        raise MemreqError(f"{where}: {{}} says nothing; write {TABLE_FORM}")
     for name in given:
         if name not in ("percent", "bytes", "improved"):
             raise MemreqError(f"{where}: unknown {name!a}; write {TABLE_FORM}")

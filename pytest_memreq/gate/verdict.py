@@ -20,6 +20,8 @@ VERDICT_WORDS: tuple[Word, ...] = (
     "unchecked",
     "error",
 )
+# Why a verdict is what it is, where something depends on it.
+Cause = Literal["skipped", "not_in_baseline"]
 NOTHING_ALLOCATED = "nothing was allocated on the device"
 NO_REASONS: Mapping[Metric, str] = MappingProxyType({})
 SHOWN_SITES = 3
@@ -27,10 +29,11 @@ SHOWN_SITES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One of the verdict words, and why in one line."""
+    """One of the verdict words, and why in one line; nothing is read from the `reason`."""
 
     word: Word
     reason: str
+    cause: Cause | None = None
 
 
 def judge(peak: Peak, budget: Budget, reasons: Mapping[Metric, str] = NO_REASONS) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +22,12 @@ from pytest_memreq.measure.traces import (
     blocks_in_use,
     lives,
     operations,
+    over_time,
     peak_of,
     undone,
     without,
 )
+from pytest_memreq.timeline import Timeline, thin_out
 
 MOST_EVENTS = 200_000  # each keeps a stack, some KiB of the host's memory
 CUT = (
@@ -96,6 +98,7 @@ class History:
             breakdown=break_down(sites),
             sites=sites,
             peak_at=AT_THE_START if last is None else str(last) or None,
+            timeline=_counted_from(trace.began, over_time(blocks, trace.began)),
             notes=trace.notes,
         )
 
@@ -152,6 +155,10 @@ class History:
 
     def _start_at(self, began: int) -> tuple[Block, ...]:
         return tuple(replace(block, born=began) for block in self._start)
+
+
+def _counted_from(began: int, points: Iterable[tuple[int, int]]) -> Timeline:
+    return thin_out([(moment - began, size) for moment, size in points])
 
 
 def _clock(index: int) -> int:

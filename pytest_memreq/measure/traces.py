@@ -113,14 +113,18 @@ def without(blocks: Iterable[Block], addresses: Collection[int], began: int) -> 
 
 def peak_of(blocks: Iterable[Block], began: int) -> int:
     """The clock's reading when the sum of the blocks in use was first the largest."""
+    return max(over_time(blocks, began), key=lambda point: point[1])[0]
+
+
+def over_time(blocks: Iterable[Block], began: int) -> list[tuple[int, int]]:
+    """(clock's reading, bytes in use from then on), from `began` to the last change."""
     changes: dict[int, int] = defaultdict(int, {began: 0})
     for block in blocks:
         changes[block.born] += block.block_bytes
         if block.died is not None:
             changes[block.died] -= block.block_bytes
     moments = sorted(changes)
-    sums = list(accumulate(changes[moment] for moment in moments))
-    return moments[max(range(len(sums)), key=sums.__getitem__)]
+    return list(zip(moments, accumulate(changes[moment] for moment in moments), strict=True))
 
 
 def _born(event: dict[str, Any], moment: int) -> Block:

@@ -9,15 +9,18 @@ import pytest
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
-from pytest_memreq.plugin.baselines import baselines_of
-from pytest_memreq.plugin.config import add_options, read_settings
+from pytest_memreq.plugin.annotating import annotating_for
+from pytest_memreq.plugin.baselines import Baselines, baselines_of
+from pytest_memreq.plugin.config import Settings, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import relay_for
+from pytest_memreq.plugin.options import add_options
 from pytest_memreq.plugin.outdating import outdate
 from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
+from pytest_memreq.reports.text import visible
 
 MARKER_HELP = (
     "max_gpu_memory(limit=None, *, requested=None, allocated=None, reserved=None, device=None, "
@@ -62,16 +65,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", LEAK_MARKER_HELP)
     try:
         settings = read_settings(config)
-        baselines = None if settings.mode == "off" else baselines_of(config, settings)
+        baselines = _baselines_of(config, settings)
     except MemreqError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(visible(str(error))) from None
     plugins = config.pluginmanager
     relay = relay_for(config)
     if relay is not None:
         plugins.register(relay, "memreq-relay")
     elif not hasattr(config, "workerinput"):
-        reporting = Reporting(config, settings)
+        reporting = Reporting(config, settings, baselines)
         plugins.register(reporting, "memreq-reporting")
+        annotating = annotating_for(config, settings, reporting)
+        if annotating is not None:
+            plugins.register(annotating, "memreq-annotating")
         if baselines is not None:
             plugins.register(Recording(config, baselines, reporting), "memreq-recording")
     if settings.mode == "off":
@@ -79,6 +85,14 @@ def pytest_configure(config: pytest.Config) -> None:
     plugins.register(Session(config, settings, baselines), "memreq-session")
     if settings.mode != "measure":
         plugins.register(Importing(settings), "memreq-importing")
+
+
+def _baselines_of(config: pytest.Config, settings: Settings) -> Baselines | None:
+    if settings.mode != "off":
+        return baselines_of(config, settings)
+    if settings.update is not None:
+        raise MemreqError("--memreq-update: nothing is checked with --memreq=off; leave one out")
+    return None
 
 
 __all__ = [

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 import tomli
@@ -17,12 +17,14 @@ from pytest_memreq.gate.baseline_update import WHICH, Which
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
 from pytest_memreq.gate.divergence import BOUND
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
+from pytest_memreq.plugin.choices import ANNOTATIONS, HISTORY, MODES, UNCHECKED
+from pytest_memreq.plugin.options import destination, option_name
+from pytest_memreq.reports.annotations import Vendor
+from pytest_memreq.reports.junit import FAMILIES, Family
+from pytest_memreq.reports.style import Style
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.units import LIMIT_FORMS
 
-MODES = ("auto", "measure", "simulate", "both", "off")
-UNCHECKED = ("fail", "skip")
-HISTORY = ("over", "all", "off")
 Value = TypeVar("Value")
 Pairs = tuple[tuple[str, Value], ...]
 
@@ -41,13 +43,15 @@ class Settings:
     mode: str = "auto"
     report: bool = False
     report_dir: str = "memreq-report"
+    junit_family: Family = "strict"
+    annotations: Literal["auto", "off"] | Vendor = "auto"
     all: bool = False
     gpu: str | None = None
     budget: Budget = NO_BUDGET
     budgets: tuple[tuple[str, Budget], ...] = ()
     unchecked: str = "fail"
     history: str = "over"
-    baseline: str | None = None
+    baseline: Path | None = None
     baseline_missing: Missing = "fail"
     update: Which | None = None
     update_in_ci: bool = False
@@ -56,113 +60,32 @@ class Settings:
     divergence: Tolerance = BOUND
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """The command line's part; None everywhere means "not given"."""
-    group = parser.getgroup("memreq", "budgets for GPU memory")
-    group.addoption(
-        "--memreq",
-        dest="memreq_mode",
-        choices=MODES,
-        help="measure on a device, simulate, do both, or choose by what is there (auto)",
-    )
-    group.addoption(
-        "--memreq-report",
-        dest="memreq_report",
-        action="store_const",
-        const=True,
-        help="print the section on GPU memory and write the report's files",
-    )
-    group.addoption("--memreq-report-dir", dest="memreq_report_dir", metavar="DIR")
-    group.addoption(
-        "--memreq-all",
-        dest="memreq_all",
-        action="store_const",
-        const=True,
-        help="check every test, not only marked ones",
-    )
-    group.addoption(
-        "--memreq-gpu",
-        dest="memreq_gpu",
-        metavar="NAME",
-        help="the card whose capacity and kernels to pretend",
-    )
-    group.addoption(
-        "--memreq-budget",
-        dest="memreq_budget",
-        metavar="SIZE",
-        help="budget of checked tests without one of their own",
-    )
-    group.addoption(
-        "--memreq-unchecked",
-        dest="memreq_unchecked",
-        choices=UNCHECKED,
-        help="what becomes of a test whose requirement could not be found out",
-    )
-    group.addoption(
-        "--memreq-history",
-        dest="memreq_history",
-        choices=HISTORY,
-        help="on a device, record what was live at the peak: of tests that are over, which run a "
-        "second time for it (default), of all, which costs time, or of none",
-    )
-    _add_baseline_options(group)
-
-
-def _add_baseline_options(group: pytest.OptionGroup) -> None:
-    group.addoption(
-        "--memreq-baseline",
-        dest="memreq_baseline",
-        metavar="FILE",
-        help="what tests needed before (default: memreq-baseline.json)",
-    )
-    group.addoption(
-        "--memreq-baseline-missing",
-        dest="memreq_baseline_missing",
-        choices=MISSING,
-        help="what becomes of a test that the baseline does not have",
-    )
-    group.addoption(
-        "--memreq-update",
-        dest="memreq_update",
-        choices=WHICH,
-        help="write the baseline: of tests that it does not have (new), also of those outside "
-        "their tolerance (failing), or of all",
-    )
-    group.addoption(
-        "--memreq-update-in-ci",
-        dest="memreq_update_in_ci",
-        action="store_const",
-        const=True,
-        help="let --memreq-update write where CI is set",
-    )
-    group.addoption(
-        "--memreq-tolerance",
-        dest="memreq_tolerance",
-        metavar="LIMIT",
-        help='how far a test may move from its baseline, such as "1 %%, 2 MiB"',
-    )
-    group.addoption(
-        "--memreq-divergence",
-        dest="memreq_divergence",
-        metavar="LIMIT",
-        help="how far a simulation may be from what is measured before that is reported "
-        '(default: "5 %%, 2 MiB")',
-    )
-
-
 def read_settings(config: pytest.Config, option: Namespace | None = None) -> Settings:
     """Options over the file's table over defaults. Raises MemreqError for anything wrong.
 
     `option` are the options as far as they are known, where pytest has not read them all.
     """
     path = settings_file(config)
-    given = _of_file(path) if path else {}
+    given = _beside(_of_file(path), path.parent) if path else {}
     options = {
         field.name: value
         for field in fields(Settings)
-        if (value := getattr(option or config.option, f"memreq_{field.name}", None)) is not None
+        if (value := getattr(option or config.option, destination(field.name), None)) is not None
     }
-    return Settings(**{**given, **_checked(options, _option_name)})
+    options = _beside(_checked(options, option_name), config.invocation_params.dir)
+    return Settings(**{**given, **options})
+
+
+def _beside(given: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """With the baseline's file as a path from where it was named."""
+    if "baseline" not in given:
+        return given
+    return {**given, "baseline": directory / given["baseline"]}
+
+
+def style_of(settings: Settings) -> Style:
+    """What is chosen about the report's files."""
+    return Style(junit_family=settings.junit_family)
 
 
 def settings_file(config: pytest.Config) -> Path | None:
@@ -178,9 +101,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     table = _table(path)
     for key in OF_OPTIONS_ALONE:
         if key in table:
-            raise MemreqError(
-                f"{path}: {TABLE} {key}: is for the command line, {_option_name(key)}"
-            )
+            raise MemreqError(f"{path}: {TABLE} {key}: is for the command line, {option_name(key)}")
     return _checked(table, lambda key: f"{path}: {TABLE} {key}")
 
 
@@ -193,10 +114,6 @@ def _table(path: Path) -> Mapping[str, object]:
     if not isinstance(table, dict):
         raise MemreqError(f"{path}: tool.memreq is {table!r}; write a table, {TABLE}")
     return table
-
-
-def _option_name(key: str) -> str:
-    return "--memreq" if key == "mode" else f"--memreq-{key.replace('_', '-')}"
 
 
 def _checked(given: Mapping[str, object], where: Callable[[str], str]) -> dict[str, Any]:
@@ -262,6 +179,8 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "mode": _choice(MODES),
     "report": _boolean,
     "report_dir": _name_of("directory"),
+    "junit_family": _choice(FAMILIES),
+    "annotations": _choice(ANNOTATIONS),
     "all": _boolean,
     "gpu": _card,
     "budget": _budget,

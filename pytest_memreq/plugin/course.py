@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import pytest
 
@@ -14,11 +15,9 @@ from pytest_memreq.errors import (
 )
 from pytest_memreq.gate.baseline import both
 from pytest_memreq.gate.budget import Budget
-from pytest_memreq.gate.comparison import Comparison, what_grew
-from pytest_memreq.gate.divergence import BOUND, beyond
 from pytest_memreq.gate.hints import Hint, hints
 from pytest_memreq.gate.leak import judge_leak
-from pytest_memreq.gate.tolerance import Tolerance
+from pytest_memreq.gate.standing import Standing, what_grew
 from pytest_memreq.gate.verdict import (
     NOTHING_ALLOCATED,
     Verdict,
@@ -28,29 +27,37 @@ from pytest_memreq.holdings import Held, nothing_held, total_bytes
 from pytest_memreq.measure.backends import Explanation
 from pytest_memreq.plugin.baselines import Baselines
 from pytest_memreq.plugin.checks import Check
-from pytest_memreq.plugin.judging import (
-    outcome_of,
-    pretended_note,
-    verdict_of_exception,
-    verdict_of_setup,
-)
+from pytest_memreq.plugin.judging import verdict_of_exception
 from pytest_memreq.plugin.leaks import Leak, find_leak
 from pytest_memreq.plugin.meters import Meter
-from pytest_memreq.requirement import METRICS, Finding, Peak
-from pytest_memreq.results import Environment, Simulated, TestResult
+from pytest_memreq.requirement import Finding
+from pytest_memreq.results import Environment, Simulated
 from pytest_memreq.units import format_size
 
 NO_CAP = 'this device cannot refuse allocations, which enforce="cap" asks for'
 BY_SIMULATION = "by what was simulated:"
-REPORTED_SITES = 100  # a large model has thousands; the breakdown has them all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsed:
+    """What simulating a test said before it is measured.
+
+    `verdict` is that of the baseline's entry of the simulation, None where nothing is to be said.
+    """
+
+    said: Simulated
+    verdict: Verdict | None = None
+    fails_improved: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Course:
     """A test's check and meter; `finding` and `verdict` are there once its call is over.
 
-    A rehearsal is the simulation of a test before it is measured, which then has what it said as
-    `simulated`.
+    A rehearsal is the simulation of a test before it is measured, which then has it as `rehearsed`.
+    One that `came_through` has figures of all that it does. `not_held` says why a test can be held
+    against no baseline.
     """
 
     nodeid: str
@@ -58,7 +65,8 @@ class Course:
     meter: Meter | None
     problem: str = ""
     is_rehearsal: bool = False
-    simulated: Simulated | None = None
+    rehearsed: Rehearsed | None = None
+    came_through: bool = False
     finding: Finding | None = None
     verdict: Verdict | None = None
     leak: Leak | None = None
@@ -68,12 +76,12 @@ class Course:
     cap_bytes: int | None = None
     snapshot: str | None = None
     baselines: Baselines | None = None
-    comparison: Comparison | None = None
-    bound: Tolerance = BOUND
+    not_held: str = ""
+    standing: Standing | None = None
 
     def refuse_small_card(self) -> None:
         """Skip a test that asks to be, on a card with less than its limits."""
-        budget = self._budget_or_none()
+        budget = self.budget_or_none()
         if budget is None or not budget.skip_too_small:
             return
         if budget.too_large_for(self._metered.card_bytes):
@@ -99,7 +107,7 @@ class Course:
     @contextmanager
     def capped(self) -> Iterator[None]:
         """The allocator is kept to the budget within it, where the test says so."""
-        budget = self._budget_or_none()
+        budget = self.budget_or_none()
         limit_bytes = None if budget is None else budget.cap_bytes()
         if self.check.budget.enforce != "cap" or limit_bytes is None:
             yield
@@ -147,7 +155,13 @@ class Course:
         """True where a limit was exceeded and nothing says yet by what."""
         is_over = self.verdict is not None and self.verdict.word in ("over", "regressed")
         is_leak = self.leak is not None and bool(self.leak.survivors)
-        return is_over and not is_leak and self.finding is not None and not self.finding.sites
+        return (
+            is_over
+            and not is_leak
+            and not self._is_by_simulation
+            and self.finding is not None
+            and not self.finding.sites
+        )
 
     def explain(self, explanation: Explanation) -> None:
         """What was live at the peak, where the finding itself does not know."""
@@ -157,19 +171,22 @@ class Course:
                 breakdown=explanation.breakdown,
                 sites=explanation.sites,
                 peak_at=explanation.peak_at,
+                timeline=explanation.timeline,
                 notes=(*self.finding.notes, *explanation.notes),
             )
 
     @property
     def fails_improved(self) -> bool:
         """True where needing less than the baseline is a failure as well."""
-        return self.comparison is not None and self.comparison.fails_improved
+        return any(
+            each is not None and each.fails_improved for each in (self.standing, self.rehearsed)
+        )
 
     @property
     def is_not_held(self) -> bool:
         """True where the test has a baseline, or should have, and was not held against it."""
-        is_known = self.baselines is not None and self.baselines.knows(self.nodeid)
-        return is_known or (self.comparison is not None and self.comparison.match is None)
+        has_no_match = self.standing is not None and self.standing.match is None
+        return self._is_known or has_no_match or bool(self.not_held)
 
     @property
     def grew(self) -> tuple[str, ...]:
@@ -177,36 +194,27 @@ class Course:
         is_to_tell = self.verdict is not None and self.verdict.word in ("over", "regressed")
         if self.finding is None or not is_to_tell:
             return ()
-        told = what_grew(self.comparison, self.finding)
-        if told or self.simulated is None or not self.simulated.grew:
+        told = what_grew(self.standing, self.finding)
+        simulated = () if self.rehearsed is None else self.rehearsed.said.grew
+        if not simulated or (told and not self._is_by_simulation):
             return told
-        return (BY_SIMULATION, *self.simulated.grew)
+        return (*told, BY_SIMULATION, *simulated)
 
     @property
     def hints(self) -> tuple[Hint, ...]:
         """Known causes that the figures have the evidence of."""
         return () if self.finding is None else hints(self.finding)
 
+    def budget_or_none(self) -> Budget | None:
+        """What it may need, in bytes; None where a share is of a card that is not known."""
+        try:
+            return self._budget()
+        except MemreqError:
+            return None  # the verdict says so
+
     def environment(self) -> Environment:
         """What the figures hold for."""
         return Environment() if self.meter is None else self.meter.environment()
-
-    def result_for(self, report: pytest.TestReport) -> TestResult | None:
-        """What a report brings to the controller: once a test, with its call or a failed setup."""
-        if not self.check.is_judged or report.when == "teardown":
-            return None
-        if report.when == "setup":
-            if report.passed:
-                return None
-            self.verdict = verdict_of_setup(report, self.problem)
-        elif self.verdict is None:
-            return None
-        elif report.failed and self.verdict.word in ("within", "improved"):
-            if self.fails_improved and self.verdict.word == "improved":
-                return self._result(report, self.verdict)
-            # Somebody around its call found fault with it.
-            self.verdict = Verdict(word="error", reason="the test failed")
-        return self._result(report, self.verdict)
 
     @property
     def _metered(self) -> Meter:
@@ -229,73 +237,48 @@ class Course:
         problem = self.problem or ("" if finding.did_allocate else NOTHING_ALLOCATED)
         if problem:
             return Verdict(word="unchecked", reason=problem)
+        self.came_through = True
         verdict = judge(finding.peak, self._budget(), dict(finding.unknown))
         if verdict.word == "within" and self.leak is not None and self.check.leak is not None:
             leak = judge_leak(self.leak.growths, self.check.leak)
             verdict = leak if leak.word == "over" or self.check.budget.is_empty else verdict
+        has_limit = self.check.leak is not None or not self.check.budget.is_empty
+        of_baseline = self._verdicts_of_baseline(finding)
+        return reduce(
+            both, [verdict, *of_baseline] if has_limit or not of_baseline else of_baseline
+        )
+
+    def _verdicts_of_baseline(self, finding: Finding) -> list[Verdict]:
         if self.baselines is None:
-            return verdict
-        self.comparison = self.baselines.compare(
+            return []
+        if self.not_held:
+            return [Verdict(word="unchecked", reason=self.not_held)]
+        self.standing = self.baselines.standing_of(
             self.nodeid, self.environment(), finding, self.check.budget.tolerance
         )
-        has_limit = self.check.leak is not None or not self.check.budget.is_empty
-        return both(verdict, self.comparison.verdict) if has_limit else self.comparison.verdict
+        simulated = None if self.rehearsed is None else self.rehearsed.verdict
+        if simulated is None:
+            return [self.standing.verdict]
+        return [self.standing.verdict, replace(simulated, reason=f"simulated: {simulated.reason}")]
+
+    @property
+    def _is_by_simulation(self) -> bool:
+        """True where the simulation regressed, and what was measured did not."""
+        simulated = None if self.rehearsed is None else self.rehearsed.verdict
+        has_regressed = self.verdict is not None and self.verdict.word == "regressed"
+        is_measured = self.standing is not None and self.standing.verdict.word == "regressed"
+        return has_regressed and simulated is not None and not is_measured
 
     @property
     def _is_required(self) -> bool:
-        is_known = self.baselines is not None and self.baselines.knows(self.nodeid)
-        return self.check.is_required or is_known
+        return self.check.is_required or self._is_known
+
+    @property
+    def _is_known(self) -> bool:
+        return self.baselines is not None and self.baselines.knows(self.nodeid)
 
     def _budget(self) -> Budget:
         return self.check.budget.in_bytes(None if self.meter is None else self.meter.card_bytes)
-
-    def _result(self, report: pytest.TestReport, verdict: Verdict) -> TestResult:
-        finding = self.finding or Finding(peak=Peak(), did_allocate=False)
-        file, line, _ = report.location
-        return TestResult(
-            nodeid=report.nodeid,
-            mode=None if self.meter is None or self.finding is None else self.meter.mode,
-            verdict=verdict.word,
-            reason=verdict.reason,
-            outcome=outcome_of(report),
-            peak=finding.peak,
-            peak_at=finding.peak_at,
-            simulated=self._simulated_beside(finding.peak),
-            budget=self._budget_bytes(),
-            breakdown=finding.breakdown,
-            absolute_peak=finding.absolute_peak,
-            devices=finding.devices,
-            unknown=dict(finding.unknown),
-            held_bytes=finding.held_bytes,
-            held_by=finding.held_by[:REPORTED_SITES],
-            fixtures_bytes=finding.fixtures_bytes,
-            survivors=() if self.leak is None else self.leak.survivors,
-            snapshot=self.snapshot,
-            sites=finding.sites[:REPORTED_SITES],
-            baseline=None if self.comparison is None else self.comparison.before,
-            grew=self.grew,
-            hints=self.hints,
-            notes=(*finding.notes, *pretended_note(finding)),
-            duration_seconds=report.duration,
-            file=file,
-            line=None if line is None else line + 1,
-        )
-
-    def _simulated_beside(self, measured: Peak) -> Simulated | None:
-        if self.simulated is None or self.simulated.reason:
-            return self.simulated
-        return replace(self.simulated, divergence=beyond(self.simulated.peak, measured, self.bound))
-
-    def _budget_or_none(self) -> Budget | None:
-        try:
-            return self._budget()
-        except MemreqError:
-            return None  # a share of a card that is not known; the verdict says so
-
-    def _budget_bytes(self) -> dict[str, int]:
-        budget = self._budget_or_none()
-        limits = {} if budget is None else {metric: budget.of(metric) for metric in METRICS}
-        return {f"{m}_bytes": int(limit) for m, limit in limits.items() if limit is not None}
 
 
 COURSE = pytest.StashKey[Course]()

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from pytest_memreq.gate.baseline_update import file_of
 
 OUTPUT = "memreq_covered"
+
+
+# Options after which a file may have fewer tests than by the project's settings, by where pytest
+# keeps them. What conftest.py files and others add is for `_own_options`.
+OTHERWISE = {
+    "lf": "--lf",
+    "override_ini": "-o",
+    "inifilename": "-c",
+    "noconftest": "--noconftest",
+    "confcutdir": "--confcutdir",
+    "disable_plugin_autoload": "--disable-plugin-autoload",
+}
+
+
+def otherwise(config: pytest.Config) -> str:
+    """The option by which a run may collect otherwise than the project's settings say, "" if none.
+
+    An entry whose test it leaves out while collecting its file would be taken for that of a test
+    that is gone.
+    """
+    given = [option for name, option in OTHERWISE.items() if config.getoption(name, None)]
+    blocked = [name for name in config.getoption("plugins", []) if name.startswith("no:")]
+    in_settings = config.getini("addopts")
+    given += [f"-p {name}" for name in blocked if name not in in_settings]
+    return next(iter([*given, *_own_options(config)]), "")
+
+
+def _own_options(config: pytest.Config) -> Iterator[str]:
+    """Options of the project's conftest.py files, by which they may choose what to generate."""
+    for option in config._parser._anonymous.options:
+        default = getattr(option, "default", None)
+        if config.getoption(option.dest, default) != default:
+            yield option.names()[0]
 
 
 class Covering:
@@ -29,8 +62,7 @@ class Covering:
     @property
     def files(self) -> frozenset[str]:
         """Files of which every test was collected, as node ids begin with them."""
-        # It leaves tests out while their files are collected.
-        is_partial = self._config.getoption("lf", False)
+        is_partial = bool(otherwise(self._config))
         return frozenset() if is_partial else frozenset(self._files - self._broken)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -9,6 +9,7 @@ from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import failure_message
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.course import Course
+from pytest_memreq.reports.text import visible, visible_lines
 
 FAILURES = {"over": MemoryBudgetExceeded, "regressed": MemoryRegressed}
 BYSTANDER = (
@@ -34,11 +35,11 @@ def enforce(
         survivors = course.leak.survivors if course.leak is not None else ()
         message = failure_message(nodeid, verdict.reason, sites, survivors, course.grew)
         told = [message, *(line for hint in course.hints for line in describe_hint(hint))]
-        raise FAILURES[verdict.word]("\n".join(told)) from raised
+        raise FAILURES[verdict.word](visible_lines("\n".join(told))) from raised
     if verdict.word == "improved" and course.fails_improved:
-        pytest.fail(f"memreq: {nodeid}: {verdict.reason}", pytrace=False)
-    if verdict.word == "unchecked" and not verdict.reason.startswith("skipped"):
-        message = f"memreq: unchecked: {verdict.reason}"
+        pytest.fail(visible(f"memreq: {nodeid}: {verdict.reason}"), pytrace=False)
+    if verdict.word == "unchecked" and verdict.cause != "skipped":
+        message = visible(f"memreq: unchecked: {verdict.reason}")
         if settings.unchecked == "skip" and not course.is_not_held:
             pytest.skip(message)
         pytest.fail(message, pytrace=False)

@@ -22,6 +22,7 @@ from pytest_memreq.plugin.comparing import (
 )
 from pytest_memreq.plugin.course import COURSE
 from pytest_memreq.plugin.meters import Meter, Span
+from pytest_memreq.reports.text import visible, visible_lines
 from pytest_memreq.requirement import Requirement
 from pytest_memreq.simulate import Simulation, simulate
 from pytest_memreq.simulate.search import BatchSolution, max_batch
@@ -79,9 +80,10 @@ class Memreq:
         if verdict.word == "over":
             beside = "" if of is None else f"; it is {compare(what, of)}"
             reason = f"{verdict.reason}{beside}"
-            raise MemoryBudgetExceeded(failure_message(self._nodeid, reason, sites_of(what)))
+            message = failure_message(self._nodeid, reason, sites_of(what))
+            raise MemoryBudgetExceeded(visible_lines(message))
         if verdict.word == "unchecked":
-            pytest.fail(f"memreq.check: unchecked: {verdict.reason}", pytrace=False)
+            pytest.fail(visible(f"memreq.check: unchecked: {verdict.reason}"), pytrace=False)
 
     def compare(self, a: Figure, b: Figure) -> Comparison:
         """Two figures side by side, by their peak of allocated."""

@@ -21,6 +21,7 @@ import pytest
 from pytest_memreq.plugin.checks import CHECK
 from pytest_memreq.plugin.meters import Meters
 from pytest_memreq.plugin.wire import annotate
+from pytest_memreq.reports.text import visible_lines
 
 VARIABLE = "PYTEST_MEMREQ_ISOLATED"  # a JSON object: the test's node id and file, and the reports'
 LOOK_SECONDS = 0.05
@@ -141,7 +142,7 @@ def _of_crash(item: pytest.Item, ended: subprocess.CompletedProcess[str]) -> pyt
         location=item.location,
         keywords={},
         outcome="failed",
-        longrepr=f"memreq: {ending}\n{said}",
+        longrepr=f"memreq: {ending}\n{visible_lines(said)}",
         when="call",
     )
 

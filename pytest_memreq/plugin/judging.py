@@ -23,7 +23,7 @@ def verdict_of_exception(
 ) -> Verdict:
     """On a test whose call raised; the rest as `judge_refusal` takes it."""
     if isinstance(raised, pytest.skip.Exception):
-        return Verdict(word="unchecked", reason=f"skipped: {raised.msg}")
+        return Verdict(word="unchecked", reason=f"skipped: {raised.msg}", cause="skipped")
     if isinstance(raised, SimulationError):
         return Verdict(word="unchecked", reason=str(raised))
     if finding.refusal is not None and is_out_of_memory(raised):
@@ -39,7 +39,8 @@ def verdict_of_setup(report: pytest.TestReport, problem: str) -> Verdict:
     if report.skipped:
         where = report.longrepr
         reason = where[2] if isinstance(where, tuple) else str(where)
-        return Verdict(word="unchecked", reason=f"skipped: {reason.removeprefix('Skipped: ')}")
+        reason = f"skipped: {reason.removeprefix('Skipped: ')}"
+        return Verdict(word="unchecked", reason=reason, cause="skipped")
     if problem:
         return Verdict(word="unchecked", reason=problem)
     return Verdict(word="error", reason="the test's setup failed")

@@ -20,9 +20,10 @@ class MeasuringMeter:
 
     mode: Mode = "measured"
 
-    def __init__(self, backends: Sequence[Backend]) -> None:
+    def __init__(self, backends: Sequence[Backend], world_size: int) -> None:
         meter = DeviceMeter(backends)
         self._first = backends[0]
+        self._world_size = world_size
         self.prepare = meter.prepare
         self.tidy = meter.tidy
         self.allocated_bytes = meter.allocated_bytes
@@ -49,7 +50,8 @@ class MeasuringMeter:
 
     def environment(self) -> Environment:
         """The device, and the torch that runs on it."""
-        return environment_of("measured", self._first.card_name(), self.card_bytes)
+        name = self._first.card_name()
+        return environment_of("measured", name, self.card_bytes, self._world_size)
 
     def recording(self) -> AbstractContextManager[Recording] | None:
         """Of the first device."""

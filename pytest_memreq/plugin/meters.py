@@ -15,6 +15,7 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.holdings import Held, LiveBlock
 from pytest_memreq.measure.backends import Backend, Recording
 from pytest_memreq.plugin.config import Settings
+from pytest_memreq.plugin.ranks import ranks_of
 from pytest_memreq.requirement import Finding, Peak
 from pytest_memreq.results import Environment, Mode
 from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
@@ -125,6 +126,7 @@ class Meters:
         self.lost = ""
         self._config = config
         self._settings = settings
+        self._world_size = ranks_of(os.environ).world_size  # tests may set what they like
         self._pretended: dict[str, SimulatedMeter] = {}
         self._measuring: MeasuringMeter | None = None
         self._backends: tuple[Backend, ...] = ()
@@ -162,7 +164,7 @@ class Meters:
         if self._measuring is None and backends:
             from pytest_memreq.plugin.measuring import MeasuringMeter
 
-            self._measuring = MeasuringMeter(backends)
+            self._measuring = MeasuringMeter(backends, self._world_size)
         return self._measuring
 
     def rehearsal_for(self, gpu: str | None) -> SimulatedMeter:
@@ -174,7 +176,7 @@ class Meters:
         if card not in self._pretended:
             from pytest_memreq.plugin.simulating import SimulatedMeter
 
-            self._pretended[card] = SimulatedMeter(card)
+            self._pretended[card] = SimulatedMeter(card, self._world_size)
         return self._pretended[card]
 
     def kind_of(self, gpu: str | None) -> str:
@@ -209,7 +211,9 @@ def _known(gpu: str) -> str | None:
         return None
 
 
-def environment_of(mode: Mode, gpu: str | None, gpu_bytes: int | None) -> Environment:
+def environment_of(
+    mode: Mode, gpu: str | None, gpu_bytes: int | None, world_size: int
+) -> Environment:
     """Where figures come from, with the torch and the allocator of this process."""
     from pytest_memreq.measure.versions import torch_versions  # imports torch
 
@@ -221,6 +225,7 @@ def environment_of(mode: Mode, gpu: str | None, gpu_bytes: int | None) -> Enviro
         torch=torch,
         cuda=cuda,
         allocator=allocator_settings(),
+        world_size=world_size,
     )
 
 

@@ -2,7 +2,8 @@
 
 What fails later, a conftest.py that raises or an unknown option, would leave them as they were: a
 green report of a run that never began. What fails before (a plugin of `-p` that is not there, a
-mistake in the settings) still does.
+mistake in the settings) still does. A worker of pytest-xdist says the same once more: by its
+environment it cannot be told from a run that a test starts.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ import os
 import pytest
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.plugin.config import read_settings
+from pytest_memreq.plugin.config import read_settings, style_of
 from pytest_memreq.plugin.isolation import VARIABLE
 from pytest_memreq.reports.files import write_reports
 from pytest_memreq.results import Results
 
-# In these processes another one reports.
-ELSEWHERE = ("PYTEST_XDIST_WORKER", VARIABLE)
 RUNS_NOTHING = (
     *("help", "version", "collectonly", "markers", "cacheshow"),
     *("showfixtures", "show_fixtures_per_test"),
@@ -30,11 +29,11 @@ def outdate(early_config: pytest.Config) -> None:
     """Replace the files of the report directory, where there is one and this run writes into it."""
     option = early_config.known_args_namespace
     runs_nothing = any(getattr(option, name, False) for name in RUNS_NOTHING)
-    if runs_nothing or any(name in os.environ for name in ELSEWHERE):
+    if runs_nothing or VARIABLE in os.environ:  # then the process that started this one reports
         return
     # What is wrong with the settings or the directory is said once pytest is configured.
     with contextlib.suppress(MemreqError):
         settings = read_settings(early_config, option)
         directory = early_config.invocation_params.dir / settings.report_dir
         if settings.report and directory.is_dir():
-            write_reports(directory, Results(status="incomplete"))
+            write_reports(directory, Results(status="incomplete"), style_of(settings))

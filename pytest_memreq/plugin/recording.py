@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -11,11 +12,12 @@ from pytest_memreq.gate.baseline import Entry
 from pytest_memreq.gate.baseline_text import to_text
 from pytest_memreq.gate.baseline_update import Coverage, Found, Update, file_of, stale, update
 from pytest_memreq.gate.verdict import Word
-from pytest_memreq.plugin.baselines import Baselines, is_writer
-from pytest_memreq.plugin.covering import OUTPUT, Covering
+from pytest_memreq.plugin.baselines import Baselines
+from pytest_memreq.plugin.covering import OUTPUT, Covering, otherwise
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.reports.baseline_table import render
-from pytest_memreq.reports.files import write_whole
+from pytest_memreq.reports.files import is_there, write_whole
+from pytest_memreq.reports.reading import read_baseline
 from pytest_memreq.reports.recording import entries_of
 from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Results, TestResult
@@ -23,6 +25,8 @@ from pytest_memreq.results import Results, TestResult
 SHOWN_STALE = 5
 MARK = "mark them with max_gpu_memory(), or take their entries out with memreq baseline prune"
 UNFINISHED = "the run did not finish: the baseline is as it was"
+NO_TESTS = "no test ran: the baseline is as it was"
+BY_THE_FIRST = "the baseline is written by the first rank (RANK=0), not by this one"
 
 
 class Recording:
@@ -44,16 +48,16 @@ class Recording:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write what is to be written; a file that cannot be fails the run."""
-        is_over = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        if self._config.option.collectonly or not is_writer():
+        if self._config.option.collectonly:
             return
-        if not is_over:
-            self._lines = [UNFINISHED] if self._baselines.which is not None else []
+        why_not = self._why_not(exitstatus)
+        if why_not:
+            self._lines = [why_not] if self._baselines.which is not None else []
             return
         try:
-            self._lines = list(self._finished(self._reporting.results()))
+            self._lines += self._finished(self._reporting.results())
         except MemreqError as error:
-            self._lines = [f"memreq: {error}"]
+            self._lines.append(visible(f"memreq: {error}"))
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -63,7 +67,16 @@ class Recording:
         for line in self._lines:
             terminalreporter.write_line(line)
 
+    def _why_not(self, exitstatus: int) -> str:
+        if not self._baselines.ranks.is_writer:
+            return BY_THE_FIRST
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            return NO_TESTS
+        is_over = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        return "" if is_over else UNFINISHED
+
     def _finished(self, results: Results) -> Iterator[str]:
+        yield from _told_other_torch(results)
         coverage = self._coverage(results)
         unchecked = self._no_longer_checked()
         if unchecked and self._baselines.missing != "ignore":
@@ -75,10 +88,23 @@ class Recording:
             return
         changed, missing = self._update(results, coverage)
         if not changed.is_empty:
+            self._check_unchanged()
             write_whole(self._baselines.path, to_text(changed.baseline))
         yield from render(changed).split("\n")
         for test in missing:
             yield f"not written: {visible(test.nodeid)}: {test.verdict}: {visible(test.reason)}"
+        option = otherwise(self._config)
+        if option:
+            yield f"entries of tests that are gone from their files stay, because of {option}"
+
+    def _check_unchanged(self) -> None:
+        """Raise MemreqError where somebody else wrote the file since it was read."""
+        path = self._baselines.path
+        now = read_baseline(path)
+        if (now is not None) != self._baselines.was_there or (
+            now is not None and now != self._baselines.baseline
+        ):
+            raise MemreqError(f"{path}: was changed while the tests ran, and is left so; run again")
 
     def _update(
         self, results: Results, coverage: Coverage
@@ -95,7 +121,7 @@ class Recording:
         known = {file_of(entry.nodeid) for entry in self._baselines.baseline.entries}
         # A file that several projects share has tests that are none of this one's.
         is_ours = self._baselines.path.parent.resolve() == self._config.rootpath.resolve()
-        gone = [file for file in known if is_ours and not self._is_there(file)]
+        gone = [file for file in known if is_ours and not is_there(self._config.rootpath / file)]
         return Coverage(
             files=frozenset([*gone, *(file for each in covered for file in each["files"])]),
             nodeids=frozenset(nodeid for each in covered for nodeid in each["nodeids"]),
@@ -112,18 +138,29 @@ class Recording:
         unchecked = {nodeid for each in covered for nodeid in each["unchecked"]}
         return sorted(nodeid for nodeid in unchecked if self._baselines.knows(nodeid))
 
-    def _is_there(self, file: str) -> bool:
-        try:
-            return (self._config.rootpath / file).exists()
-        except (OSError, ValueError):  # what a system takes for no name is that of no file
-            return False
-
 
 def _word(test: TestResult, entry: Entry) -> Word | None:
     """What the baseline said of an entry's figures: those of the test, or of its simulation."""
     is_beside = test.simulated is not None and entry.device.mode != test.mode
     before = test.simulated.baseline if is_beside and test.simulated else test.baseline
     return None if before is None else before.verdict
+
+
+def _told_other_torch(results: Results) -> Iterator[str]:
+    """A line for each other version of torch that tests were held against, and how loosely."""
+    torch = results.environment.device_class().torch
+    others = Counter(
+        (before.device.torch, before.tolerance)
+        for test in results.tests
+        for before in (test.baseline, None if test.simulated is None else test.simulated.baseline)
+        if before is not None and before.device is not None and before.device.torch != torch
+    )
+    for (other, tolerance), count in sorted(others.items(), key=str):
+        tests = "1 figure was" if count == 1 else f"{count} figures were"
+        yield visible(
+            f"{tests} held against the baseline of torch {other or '?'} instead of {torch or '?'}, "
+            f"tolerance {tolerance}; --memreq-update all adds those of torch {torch or '?'}"
+        )
 
 
 def _told_stale(nodeids: list[str]) -> Iterator[str]:

@@ -7,14 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from _pytest.pathlib import bestrelpath
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.plugin.config import Settings, settings_file
+from pytest_memreq.plugin.baselines import Baselines
+from pytest_memreq.plugin.config import Settings, settings_file, style_of
 from pytest_memreq.plugin.journal import Journal
 from pytest_memreq.plugin.wire import detach, events_of, refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
 from pytest_memreq.reports.gathering import Ended, Event, Gathering, Started
+from pytest_memreq.reports.rows import needs_a_look
+from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Results, RunStatus
 from pytest_memreq.simulate.cards import DEFAULT_CARD
 
@@ -34,9 +38,13 @@ MARKUP = {
 class Reporting:
     """Collects results from the reports of tests, wherever these ran."""
 
-    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+    def __init__(
+        self, config: pytest.Config, settings: Settings, baselines: Baselines | None
+    ) -> None:
         self._config = config
+        self._baselines = baselines
         self._settings = settings
+        self._style = style_of(settings)
         self._gathering = Gathering()
         self._journal: Journal | None = None
         self._status: RunStatus = "incomplete"
@@ -56,17 +64,26 @@ class Reporting:
         }[settings.mode]
         path = settings_file(self._config)
         where = f", settings in {path.name}" if path and settings != Settings() else ""
-        files = f", report in {settings.report_dir}" if settings.report else ""
-        return f"memreq: {how}{where}{files}"
+        files = f", report in {visible(settings.report_dir)}" if settings.report else ""
+        return f"memreq: {how}{where}{files}{self._baseline_told()}"
+
+    def _baseline_told(self) -> str:
+        if self._settings.mode == "off":
+            return ""
+        if self._baselines is None:
+            return ", no baseline"
+        count = len(self._baselines.baseline.entries)
+        name = bestrelpath(self._config.invocation_params.dir, self._baselines.path)
+        return f", baseline {visible(name)} ({'1 entry' if count == 1 else f'{count} entries'})"
 
     def pytest_sessionstart(self) -> None:
         """Say `incomplete` where an earlier run's report may lie."""
         if self._settings.report and not self._config.option.collectonly:
             try:
-                write_reports(self._directory(), Results(status="incomplete"))
+                write_reports(self._directory(), Results(status="incomplete"), self._style)
                 self._journal = Journal(self._directory())
             except MemreqError as error:
-                raise pytest.UsageError(f"--memreq-report: {error}") from None
+                raise pytest.UsageError(visible(f"--memreq-report: {error}")) from None
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A test begins, here or in a worker."""
@@ -120,7 +137,7 @@ class Reporting:
 
     def _write(self, results: Results) -> None:
         try:
-            write_reports(self._directory(), results)
+            write_reports(self._directory(), results, self._style)
         except MemreqError as error:
             self._problems.append(f"{error}; memreq render makes the reports from the journal")
             return
@@ -140,7 +157,7 @@ class Reporting:
         for warning in filter(None, [self._journal and self._journal.problem]):
             terminalreporter.write_line(f"memreq: {warning}", yellow=True)
         for problem in self._problems:
-            terminalreporter.write_line(f"memreq: {problem}", red=True)
+            terminalreporter.write_line(f"memreq: {visible(problem)}", red=True)
 
     def _shown(self) -> Results:
         results = self.results()
@@ -151,6 +168,8 @@ class Reporting:
             for test in results.tests
             if test.verdict == "improved"
             or (test.verdict in SHOWN_WITHOUT_REPORT and test.outcome == "failed")
+            or (test.verdict == "regressed" and needs_a_look(test))  # be it expected to fail
+            or (test.simulated is not None and test.simulated.divergence)
         )
         return replace(results, tests=tests)
 

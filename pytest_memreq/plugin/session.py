@@ -10,18 +10,20 @@ import pytest
 from pytest_memreq import garbage
 from pytest_memreq.errors import DeviceLostError, MemreqError
 from pytest_memreq.gate.verdict import Verdict
-from pytest_memreq.plugin.baselines import Baselines
+from pytest_memreq.plugin.baselines import Baselines, is_outside
 from pytest_memreq.plugin.calling import called
 from pytest_memreq.plugin.checks import CHECK, Check, check_of
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.course import COURSE, Course
 from pytest_memreq.plugin.covering import Covering
+from pytest_memreq.plugin.elsewhere import check_elsewhere
 from pytest_memreq.plugin.enforcing import enforce
 from pytest_memreq.plugin.frames import clear_frames
 from pytest_memreq.plugin.isolation import is_to_isolate, run_isolated
 from pytest_memreq.plugin.meters import Meter, Meters
 from pytest_memreq.plugin.owning import Owning
-from pytest_memreq.plugin.rehearsal import SIMULATED, is_rehearsal, rehearse
+from pytest_memreq.plugin.rehearsal import REHEARSED, is_rehearsal, rehearse
+from pytest_memreq.plugin.resulting import result_for
 from pytest_memreq.plugin.wire import attach, attach_leak, refuse_run
 
 
@@ -46,11 +48,15 @@ class Session:
         """Find out what is checked; a bad marker ends the run before any test."""
         try:
             checks = {item: check_of(item, self.settings) for item in items}
+            judged = [item for item, check in checks.items() if check and check.is_judged]
+            check_elsewhere(config, self.settings, items, judged)
         except MemreqError as error:
             refuse_run(config, items, str(error))
             return
         self.covering.note_unchecked(
-            item.nodeid for item, check in checks.items() if check is None or not check.is_judged
+            item.nodeid
+            for item in checks.keys() - set(judged)
+            if not is_outside(item.path, config.rootpath)
         )
         for item, check in checks.items():
             if check is not None:
@@ -78,9 +84,9 @@ class Session:
         if is_to_isolate(item):
             run_isolated(item, self.meters)
             return True
-        if self._is_to_rehearse(item) and SIMULATED not in item.stash:
-            item.stash[SIMULATED] = None
-            rehearse(item, self.baselines)
+        if self._is_to_rehearse(item) and REHEARSED not in item.stash:
+            item.stash[REHEARSED] = None
+            rehearse(item)
         if nextitem is None or self._kind(item) == self._kind(nextitem):
             return None
         done: object = item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
@@ -159,7 +165,7 @@ class Session:
         if course is None:
             return report
         _show_message_alone(report)
-        result = course.result_for(report)
+        result = result_for(course, report, self.settings.divergence)
         if result is not None:
             attach(report, result, course.environment())
         elif report.when == "teardown" and course.leaked_bytes is not None:
@@ -169,27 +175,20 @@ class Session:
         return report
 
     def _begin(self, item: pytest.Item, check: Check) -> Course:
-        gpu = check.budget.gpu
-        if is_rehearsal(item):
-            course = Course(
-                nodeid=item.nodeid,
-                check=check,
-                meter=self.meters.rehearsal_for(gpu),
-                is_rehearsal=True,
-            )
-        else:
-            simulated = item.stash.get(SIMULATED, None)
-            try:
-                course = Course(
-                    nodeid=item.nodeid,
-                    check=check,
-                    meter=self.meters.meter_for(gpu),
-                    simulated=simulated,
-                    baselines=self.baselines,
-                    bound=self.settings.divergence,
-                )
-            except MemreqError as error:
-                return Course(nodeid=item.nodeid, check=check, meter=None, problem=str(error))
+        gpu, is_first = check.budget.gpu, is_rehearsal(item)
+        try:
+            meter = self.meters.rehearsal_for(gpu) if is_first else self.meters.meter_for(gpu)
+        except MemreqError as error:
+            return Course(nodeid=item.nodeid, check=check, meter=None, problem=str(error))
+        course = Course(
+            nodeid=item.nodeid,
+            check=check,
+            meter=meter,
+            is_rehearsal=is_first,
+            rehearsed=None if is_first else item.stash.get(REHEARSED, None),
+            baselines=self.baselines,
+            not_held="" if self.baselines is None else self.baselines.why_not(item),
+        )
         return self._prepared(item, course)
 
     def _prepared(self, item: pytest.Item, course: Course) -> Course:

@@ -18,7 +18,8 @@ class SimulatedMeter:
 
     mode: Mode = "simulated"
 
-    def __init__(self, gpu: str) -> None:
+    def __init__(self, gpu: str, world_size: int) -> None:
+        self._world_size = world_size
         self.card_bytes: int | None = find_card(gpu).capacity_bytes
         self._device = PretendedDevice(
             find_card(gpu),
@@ -43,7 +44,8 @@ class SimulatedMeter:
 
     def environment(self) -> Environment:
         """The card that is pretended, and the torch whose kernels and allocator are."""
-        return environment_of("simulated", self._device.card.name, self.card_bytes)
+        name = self._device.card.name
+        return environment_of("simulated", name, self.card_bytes, self._world_size)
 
     def recording(self) -> None:
         """Each allocation's source is known without."""

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from pytest_memreq.reports.gathering import CutShort, Event, Judged, Left
+from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Environment, TestResult
 
 ATTRIBUTE = "memreq"
@@ -70,10 +71,10 @@ def refuse_run(config: pytest.Config, items: list[pytest.Item], reason: str) -> 
     A worker of pytest-xdist that raises is a crash to its controller; it runs nothing instead, and
     says why when it is done.
     """
-    output = getattr(config, "workeroutput", None)
+    output, shown = getattr(config, "workeroutput", None), visible(reason)
     if output is None:
-        raise pytest.UsageError(reason)
-    output[REFUSAL] = reason
+        raise pytest.UsageError(shown)
+    output[REFUSAL] = shown
     items.clear()
 
 

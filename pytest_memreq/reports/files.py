@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.reports import jsonfile, junit, markdown, openmetrics
+from pytest_memreq.reports import html, jsonfile, junit, markdown, openmetrics
+from pytest_memreq.reports.style import PLAIN, Style
 from pytest_memreq.results import Results
 from pytest_memreq.units import format_size
 
@@ -18,10 +20,12 @@ REPORTS: dict[str, Callable[[Results], str]] = {
     "memreq.xml": junit.render,
     "memreq.md": markdown.render,
     "metrics.txt": openmetrics.render,
+    "index.html": html.render,
 }
+LINK = "{}: is a symbolic link; remove it, files are not written through one"
 
 
-def write_reports(directory: Path, results: Results) -> None:
+def write_reports(directory: Path, results: Results, style: Style = PLAIN) -> None:
     """Write every report into `directory`, made if need be.
 
     Each file is replaced in one step. Raises MemreqError naming the path and what is wrong with
@@ -31,16 +35,14 @@ def write_reports(directory: Path, results: Results) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise failure(directory, error) from None
-    for name, render in REPORTS.items():
+    for name, render in _styled(style).items():
         write_whole(directory / name, render(results))
 
 
 def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step; a symbolic link at its place is refused, not followed."""
     if path.is_symlink():
-        raise MemreqError(
-            f"{path}: is a symbolic link; remove it, files are not written through one"
-        )
+        raise MemreqError(LINK.format(path))
     try:
         _replace(path, text.encode("utf-8"))
     except OSError as error:
@@ -71,6 +73,33 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
     if len(content) > most_bytes:
         raise MemreqError(f"{path}: is larger than {format_size(most_bytes)}")
     return content
+
+
+def is_there(path: Path) -> bool:
+    """True for a file, which may be a symbolic link to one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # what a system takes for no name is that of no file
+        return False
+
+
+def check_writable(path: Path) -> None:
+    """Raise MemreqError naming the path where `write_whole` would; what is there stays."""
+    if path.is_symlink():
+        raise MemreqError(LINK.format(path))
+    try:
+        if path.exists() and not path.is_file():
+            raise MemreqError(f"{path}: is not a file")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise MemreqError(f"{path}: cannot be written: it is read-only")
+        with tempfile.TemporaryFile(dir=path.parent):  # it is replaced by a new one beside it
+            pass
+    except OSError as error:
+        raise failure(path, error) from None
+
+
+def _styled(style: Style) -> Mapping[str, Callable[[Results], str]]:
+    return {**REPORTS, "memreq.xml": partial(junit.render, family=style.junit_family)}
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -58,7 +58,7 @@ def _event(line: bytes, where: str) -> Event:
         raise MemreqError(f"{where}: has {_keys(raw)}; right is one of {', '.join(KINDS)}")
     given = raw[name]
     if name == "judged" and isinstance(given, dict) and "result" in given:
-        given = {**given, "result": test_as_built(given["result"])}
+        given = {**given, "result": test_as_built(given["result"], f"{where}: judged.result")}
     event: Event = build(KINDS[name], given, f"{where}: {name}")
     return event
 

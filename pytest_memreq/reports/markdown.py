@@ -16,6 +16,8 @@ from pytest_memreq.reports.rows import (
     counted_notes,
     evidence,
     needs_a_look,
+    outcome,
+    severity,
     shown_verdict,
     size_text,
     tightest,
@@ -31,44 +33,21 @@ SHOWN_LINES = 12
 SHOWN_NOTES = 10
 SHORT_CHARACTERS = 100
 HEAD = ("verdict", "test", "peak", "budget", "baseline")
-WORST_FIRST = ("over", "regressed", "error", "unchecked", "improved", "expected")
-FAILING = ("over", "regressed", "error")
 WITHIN = "within"
 
 
-def render(results: Results) -> str:
+def render(results: Results, most_bytes: int = MOST_BYTES) -> str:
     """A heading with the outcome, the tests that need a look, the others folded, and where."""
-    heading = f"### GPU memory: {_outcome(results)}: {counted(results)}"
+    heading = f"### GPU memory: {outcome(results)}: {counted(results)}"
     unknown = unfinished(results, code_span)
     top = [heading, unknown] if unknown else [heading]
     end = [table(("environment", ""), [*_environment(results.environment), *_notes(results)])]
-    room = MOST_BYTES - MARGIN_BYTES - _bytes([*top, *end])
-    look = sorted((test for test in results.tests if test.verdict != WITHIN), key=_rank)
+    room = most_bytes - MARGIN_BYTES - _bytes([*top, *end])
+    look = sorted((test for test in results.tests if test.verdict != WITHIN), key=severity)
     within = [test for test in results.tests if test.verdict == WITHIN]
     shown = _looked_at(look, room)
     rest = _passed(within, room - _bytes(shown))
     return "\n\n".join([*top, *shown, *rest, *end]) + "\n"
-
-
-def _outcome(results: Results) -> str:
-    """In a word or two: only a run that finished, and checked all that it had to, has passed."""
-    if results.status == "incomplete":
-        return "incomplete"
-    if any(map(_has_failed, results.tests)):
-        return "failed"
-    if not all(test.is_checked for test in results.tests):
-        return "not all checked"
-    return "passed" if results.tests else "nothing checked"
-
-
-def _has_failed(test: TestResult) -> bool:
-    is_bad = test.verdict in FAILING and test.outcome not in ("skipped", "xfailed")
-    return is_bad or test.outcome == "failed"
-
-
-def _rank(test: TestResult) -> int:
-    word = shown_verdict(test)
-    return WORST_FIRST.index(word) if needs_a_look(test) else len(WORST_FIRST)
 
 
 def _looked_at(tests: Sequence[TestResult], room: int) -> list[str]:

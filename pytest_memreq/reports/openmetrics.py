@@ -1,18 +1,22 @@
 """`metrics.txt`: the figures as OpenMetrics, for GitLab's metrics reports and for Prometheus.
 
-https://prometheus.io/docs/specs/om/open_metrics_spec/ What is not known has no line.
+https://prometheus.io/docs/specs/om/open_metrics_spec/ What is not known has no line. GitLab's
+parser cuts a line at a `#` and splits the rest as a shell would, so labels have no character that
+either of them heeds.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_memreq.reports.text import distinct
+from pytest_memreq.reports.text import digest
 from pytest_memreq.requirement import METRICS, Peak
 from pytest_memreq.results import Results, TestResult
 
 LABEL_CHARACTERS = 900
+_UNSAFE = re.compile(r"[^A-Za-z0-9_./:\[\]-]")
 
 Labels = dict[str, str]
 Sample = tuple[Labels, int]
@@ -45,13 +49,17 @@ def _lines(family: Family, results: Results) -> Iterator[str]:
 
 
 def _series(name: str, labels: Labels) -> str:
-    pairs = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels.items())
+    pairs = ",".join(f'{label}="{_safe(value)}"' for label, value in labels.items())
     return f"{name}{{{pairs}}}" if pairs else name
 
 
-def _escaped(value: str) -> str:
-    shown = distinct(value, LABEL_CHARACTERS)
-    return shown.replace("\\", "\\\\").replace('"', '\\"')  # a newline is no longer in it
+def _safe(value: str) -> str:
+    """The value; one that has other characters, or too many, ends in its digest instead."""
+    shown = _UNSAFE.sub("_", value)
+    if shown == value and len(value) <= LABEL_CHARACTERS:
+        return value
+    told = digest(value)
+    return f"{shown[: LABEL_CHARACTERS - len(told) - 1]}-{told}"
 
 
 def _of_peaks(peak_of: Callable[[TestResult], Peak | None]) -> Callable[..., Iterator[Sample]]:
@@ -73,7 +81,7 @@ def _breakdowns(results: Results) -> Iterator[Sample]:
 def _known(
     sizes: Sequence[tuple[str, int | None]], label: str, test: TestResult, results: Results
 ) -> Iterator[Sample]:
-    gpu = test.gpu or results.environment.gpu
+    gpu = (test.gpu or results.environment.gpu or "").replace(" ", "_")  # all cards have blanks
     for name, size in sizes:
         labels = {"test": test.nodeid, label: name, "mode": test.mode, "gpu": gpu}
         if size is not None:

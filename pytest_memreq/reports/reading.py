@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,14 @@ from pytest_memreq.strict_json import build, check_format, parse, shown
 MAX_REPORT_BYTES = 256 * 2**20  # ten thousand tests, each with all its sites
 MAX_BASELINE_BYTES = 64 * 2**20  # ten thousand tests on a few devices
 NAME = "memreq.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """One who holds memory, as `held_by` has it in the file."""
+
+    who: str
+    bytes: int
 
 
 def read_results(path: Path) -> Results:
@@ -50,7 +60,8 @@ def results_of(content: bytes, where: str) -> Results:
     """The same from a file's content; `where` names it in errors."""
     raw = parse(content, where)
     check_format(raw, FORMAT, where)
-    results = build(Results, _as_built(raw), f"{where}: results")
+    build(Mapping[str, int], raw.get("summary", {}), f"{where}: results.summary")
+    results = build(Results, _as_built(raw, where), f"{where}: results")
     counts = Counter(test.nodeid for test in results.tests)
     twice = [nodeid for nodeid, count in counts.items() if count > 1]
     if twice:
@@ -58,18 +69,18 @@ def results_of(content: bytes, where: str) -> Results:
     return results
 
 
-def _as_built(raw: dict[str, Any]) -> dict[str, Any]:
+def _as_built(raw: dict[str, Any], where: str) -> dict[str, Any]:
     """The object with all that differs in the file from the values it stands for."""
     tests = raw.get("tests")
-    return {**raw, "tests": [*map(test_as_built, tests)]} if isinstance(tests, list) else raw
+    if not isinstance(tests, list):
+        return raw
+    places = [f"{where}: results.tests[{n}]" for n in range(len(tests))]
+    return {**raw, "tests": [*map(test_as_built, tests, places)]}
 
 
-def test_as_built(raw: object) -> object:
+def test_as_built(raw: object, where: str) -> object:
     """A test with its holders as pairs."""
     if not isinstance(raw, dict) or not isinstance(raw.get("held_by"), list):
         return raw
-    return {**raw, "held_by": [*map(_pair, raw["held_by"])]}
-
-
-def _pair(held: object) -> object:
-    return [held.get("who"), held.get("bytes")] if isinstance(held, dict) else held
+    holders = [build(Holder, h, f"{where}.held_by[{n}]") for n, h in enumerate(raw["held_by"])]
+    return {**raw, "held_by": [[holder.who, holder.bytes] for holder in holders]}

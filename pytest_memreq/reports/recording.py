@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_memreq.gate.baseline import NOT_IN_BASELINE, DeviceClass, Entry, device_class
+from pytest_memreq.gate.baseline import Entry
 from pytest_memreq.gate.largest import largest_of
 from pytest_memreq.requirement import METRICS, Peak
 from pytest_memreq.results import Environment, Results, TestResult
@@ -16,7 +16,7 @@ def entry_of(test: TestResult, environment: Environment) -> Entry | None:
         return None
     return Entry(
         nodeid=test.nodeid,
-        device=_device(environment, test.mode, test.gpu or environment.gpu),
+        device=environment.device_class(mode=test.mode, gpu=test.gpu),
         peak=test.peak,
         breakdown=test.breakdown,
         largest=largest_of(test.sites, test.breakdown),
@@ -30,20 +30,10 @@ def simulated_entry_of(test: TestResult, environment: Environment) -> Entry | No
         return None
     return Entry(
         nodeid=test.nodeid,
-        device=_device(environment, "simulated", said.gpu),
+        device=environment.device_class(mode="simulated", gpu=said.gpu),
         peak=said.peak,
         breakdown=said.breakdown,
         largest=largest_of(said.sites, said.breakdown),
-    )
-
-
-def _device(environment: Environment, mode: str, gpu: str | None) -> DeviceClass:
-    return device_class(
-        mode=mode,
-        gpu=gpu,
-        torch=environment.torch,
-        allocator=environment.allocator,
-        world_size=environment.world_size,
     )
 
 
@@ -53,7 +43,7 @@ def _is_known(peak: Peak) -> bool:
 
 def is_whole(test: TestResult) -> bool:
     """True where a test came through and nothing but its baseline may be missing."""
-    lacks_baseline = test.verdict == "unchecked" and test.reason.startswith(NOT_IN_BASELINE)
+    lacks_baseline = test.verdict == "unchecked" and test.cause == "not_in_baseline"
     return test.verdict in WHOLE or lacks_baseline
 
 

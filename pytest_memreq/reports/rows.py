@@ -12,13 +12,39 @@ from pytest_memreq.requirement import METRICS, Breakdown, Metric
 from pytest_memreq.results import Results, TestResult
 from pytest_memreq.units import format_size
 
+WORST_FIRST = ("over", "regressed", "error", "unchecked", "improved", "expected")
+FAILING = ("over", "regressed", "error")
 UNFINISHED = "The run did not finish: tests are missing here, and nothing is known of them"
 SHOWN = 5
 
 
+def outcome(results: Results) -> str:
+    """In a word or two: only a run that finished, and checked all that it had to, has passed."""
+    if results.status == "incomplete":
+        return "incomplete"
+    if any(map(has_failed, results.tests)):
+        return "failed"
+    if not all(test.is_checked for test in results.tests):
+        return "not all checked"
+    return "passed" if results.tests else "nothing checked"
+
+
+def has_failed(test: TestResult) -> bool:
+    """True where the run is red for it."""
+    is_bad = test.verdict in FAILING and test.outcome not in ("skipped", "xfailed")
+    return is_bad or test.outcome == "failed"
+
+
+def severity(test: TestResult) -> int:
+    """0 for the worst: what tests are sorted by."""
+    word = shown_verdict(test)
+    return WORST_FIRST.index(word) if needs_a_look(test) else len(WORST_FIRST)
+
+
 def needs_a_look(test: TestResult) -> bool:
-    """False where it is within, or over as it is expected to be."""
-    return test.verdict != "within" and test.outcome != "xfailed"
+    """False where it is within, or fails as it is expected to: what grew is never expected."""
+    is_expected = test.outcome == "xfailed" and test.verdict != "regressed"
+    return test.verdict != "within" and not is_expected
 
 
 def shown_verdict(test: TestResult) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from pytest_memreq.gate.account import Account, account_of
-from pytest_memreq.gate.baseline import Baseline, DeviceClass, Entry, device_class
+from pytest_memreq.gate.baseline import Baseline, DeviceClass, Entry
 from pytest_memreq.reports.recording import is_whole
 from pytest_memreq.requirement import Peak
 from pytest_memreq.results import Environment, Results, TestResult
@@ -70,13 +70,7 @@ def _of_test(test: TestResult, environment: Environment) -> Figures:
 def _device(test: TestResult, environment: Environment) -> DeviceClass | None:
     if test.mode is None:
         return None
-    return device_class(
-        mode=test.mode,
-        gpu=test.gpu or environment.gpu,
-        torch=environment.torch,
-        allocator=environment.allocator,
-        world_size=environment.world_size,
-    )
+    return environment.device_class(mode=test.mode, gpu=test.gpu)
 
 
 def _account(test: TestResult) -> Account | None:

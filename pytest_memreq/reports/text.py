@@ -20,7 +20,7 @@ def visible(text: str, most: int | None = None) -> str:
 
     Longer than `most` characters, it keeps its beginning and end around an ellipsis.
     """
-    shown = "".join(_escaped(c) if unicodedata.category(c) in _INVISIBLE else c for c in text)
+    shown = text if text.isprintable() else "".join(map(_shown, text))
     shown = _COMMANDS.sub(lambda match: f"{match[0][:-1]}\\{match[0][-1]}", shown)
     return shown if most is None else shortened(shown, most)
 
@@ -44,8 +44,16 @@ def distinct(text: str, most: int) -> str:
     shown = visible(text)
     if len(shown) <= most:
         return shown
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{shown[: most - 16]}...{digest}"
+    return f"{shown[: most - 16]}...{digest(text)}"
+
+
+def digest(text: str) -> str:
+    """Twelve characters that tell a text from others which look like it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def _shown(character: str) -> str:
+    return _escaped(character) if unicodedata.category(character) in _INVISIBLE else character
 
 
 def _escaped(character: str) -> str:

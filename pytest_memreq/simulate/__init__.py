@@ -16,16 +16,14 @@ from pytest_memreq.units import parse_size
 class Simulation(Finding):
     """A simulated step: its peaks, what was live at the peak of `allocated`, and the way there.
 
-    `timeline` holds (event number, allocated bytes) after each allocation and each free, thinned
-    out but for the extremes; `phases` the number of the event that each phase begins with and its
-    name: `forward`, `backward` or `optimizer`. `possible_peak_bytes` is the peak of `allocated` if
+    `phases` holds the number of the event that each phase begins with and its name: `forward`,
+    `backward` or `optimizer`. `possible_peak_bytes` is the peak of `allocated` if
     library calls took the memory for themselves that they may, and which no rule derives: as much
     as the call's arguments and results together. It is None where nothing is uncertain.
     `rank` of `world_size` is whose requirement it is.
     """
 
     card: Card
-    timeline: tuple[tuple[int, int], ...] = ()
     phases: tuple[tuple[int, str], ...] = ()
     possible_peak_bytes: int | None = None
     world_size: int = 1

@@ -52,12 +52,12 @@ from pytest_memreq.simulate.summary import (
     notes_of,
     phases_since,
     sites_of,
-    thin_out,
 )
 from pytest_memreq.simulate.tracer import Tracer
 from pytest_memreq.simulate.versions import torch_version
 from pytest_memreq.simulate.work import work_of
 from pytest_memreq.simulate.workspaces import Workspaces
+from pytest_memreq.timeline import thin_out
 
 ROCM = "kernels of ROCm are simulated as if they were CUDA's; this card was compared with nothing"
 NO_CONTEXT = "the size of the context is not simulated"
@@ -248,7 +248,7 @@ class PretendedDevice:
             pretended=self.pretended,
             work=work_of(self._ledger, self._start_event, found.live, recorded),
             notes=notes_of(self._notes, possible, peak_bytes),
-            timeline=thin_out(found.sizes),
+            timeline=thin_out(tuple(enumerate(found.sizes))),
             phases=phases_since(self._ledger.phases, self._start_event, self.event),
             possible_peak_bytes=possible if possible > peak_bytes else None,
         )

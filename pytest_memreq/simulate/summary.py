@@ -125,13 +125,3 @@ def phases_since(
     spans = [span for span, until in zip(begun, last, strict=True) if until > span[0]]
     changed = [span for n, span in enumerate(spans) if n == 0 or spans[n - 1][1] != span[1]]
     return tuple(changed)
-
-
-def thin_out(sizes: Sequence[int], most: int = 2000) -> tuple[tuple[int, int], ...]:
-    """(event, allocated bytes) with at most about `most` points: every bin keeps its extremes."""
-    width = max(1, -(-len(sizes) * 2 // most))
-    kept: set[int] = {0, len(sizes) - 1}
-    for start in range(0, len(sizes), width):
-        bin_ = range(start, min(start + width, len(sizes)))
-        kept |= {max(bin_, key=sizes.__getitem__), min(bin_, key=sizes.__getitem__)}
-    return tuple((at, sizes[at]) for at in sorted(kept))

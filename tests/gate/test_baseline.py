@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_memreq.gate.baseline import (
-    NOT_IN_BASELINE,
     WORST_FIRST,
     Match,
     baseline_of,
@@ -18,6 +17,7 @@ from pytest_memreq.gate.baseline import (
     judge_missing,
 )
 from pytest_memreq.gate.largest import LISTED_THINGS, Largest, Thing, largest_of
+from pytest_memreq.gate.standing import Recorded, standing_of
 from pytest_memreq.gate.tolerance import OF_MEASURED, OF_SIMULATED, Tolerance
 from pytest_memreq.gate.verdict import VERDICT_WORDS, Verdict
 from pytest_memreq.requirement import METRICS, Breakdown, Peak, Site
@@ -122,10 +122,32 @@ def test_a_regression_names_metric_figures_share_and_tolerance():
     )
 
 
+def standing(allocated_bytes, *words, missing="fail", told="now recorded"):
+    recorded = Recorded(words=words, told=told)
+    peak = Peak(allocated_bytes=allocated_bytes)
+    return standing_of(
+        baseline_of([entry()]),
+        "test_a.py::test_a",
+        H200,
+        peak,
+        said=OF_SIMULATED,
+        missing=missing,
+        recorded=recorded,
+    )
+
+
 def test_a_gain_says_how_to_take_it():
-    reason = judge_baseline(Peak(allocated_bytes=900), EXACT, OF_SIMULATED).reason
+    reason = standing(900).verdict.reason
     assert "900 bytes is -100 bytes (-10.00%) against 1000 bytes" in reason.replace(",", "")
     assert reason.endswith("--memreq-update failing takes the gain into the baseline")
+
+
+@pytest.mark.parametrize(("size", "word"), [(1001, "regressed"), (999, "improved")])
+def test_what_is_written_passes_and_says_by_whom(size, word):
+    assert standing(size, None).verdict.word == word
+    found = standing(size, word, told="by me")
+    assert (found.verdict.word, found.before.verdict) == ("within", word)
+    assert found.verdict.reason.endswith("in the baseline; by me")
 
 
 def test_another_torch_is_shown():
@@ -181,7 +203,8 @@ def test_words_are_those_of_the_figures(old, new, tolerance):
 def test_a_missing_entry_is_said(missing, word):
     verdict = judge_missing(baseline_of([]), "test_a.py::test_a", H200, missing)
     assert verdict.word == word
-    assert verdict.reason.startswith(NOT_IN_BASELINE)
+    assert verdict.cause == "not_in_baseline"
+    assert verdict.reason.startswith("not in the baseline")
 
 
 def test_a_missing_entry_names_what_there_is_for_other_devices():

@@ -19,7 +19,9 @@ from pytest_memreq.gate.baseline_update import (
     update,
     without,
 )
+from pytest_memreq.gate.largest import Largest
 from pytest_memreq.gate.verdict import VERDICT_WORDS
+from pytest_memreq.requirement import METRICS, Breakdown, Peak
 from tests.gate.baselines import BASELINES, ENTRIES, H200, L4, entry
 
 OLD = {word: entry(f"test_a.py::{word}") for word in VERDICT_WORDS}
@@ -61,6 +63,34 @@ def test_another_torch_keeps_the_old_entry_beside_the_new_one():
     assert changed.kept == 1
 
 
+NVML = Peak(allocated_bytes=1000, device_bytes=9000)
+
+
+@pytest.mark.parametrize(
+    ("device", "peak"),
+    [
+        (L4, Peak(allocated_bytes=2000, device_bytes=9000)),  # where NVML is not there today
+        (replace(L4, torch="2.14"), Peak(allocated_bytes=2000)),  # it was another one's
+    ],
+)
+def test_a_metric_that_the_run_does_not_know_stays_as_it_was(device, peak):
+    old = replace(entry(device=L4), peak=NVML)
+    new = entry(allocated_bytes=2000, device=device)
+    changed = update(baseline_of([old]), [Found(entry=new, word="regressed")], "failing")
+    assert changed.baseline.find(new.nodeid, device).entry.peak == peak
+
+
+def test_a_breakdown_stays_where_its_peak_does():
+    known = Breakdown(parameters_bytes=1000)
+    old = replace(entry(), breakdown=known, largest=Largest(rest_bytes=0))
+    for size, kept in ((1000, known), (1001, None)):
+        changed = update(
+            baseline_of([old]), [Found(entry=entry(allocated_bytes=size), word="within")], "all"
+        )
+        (found,) = changed.baseline.entries
+        assert (found.breakdown, found.largest == old.largest) == (kept, kept is not None)
+
+
 def test_other_devices_are_left_alone():
     changed = update(baseline_of([entry(device=L4)]), [Found(entry=entry(), word=None)], "all")
     assert changed.changes == (Change(old=None, new=entry()),)
@@ -100,7 +130,15 @@ def test_the_baseline_after_is_the_one_before_with_its_changes(baseline, entries
     changed = update(baseline, found, which)
     written = {each.entry.order: each.entry for each in found if each.word in WRITES[which]}
     before = {each.order: each for each in baseline.entries}
-    assert changed.baseline == baseline_of((before | written).values())
+    after = {each.order: each for each in changed.baseline.entries}
+    assert after.keys() == before.keys() | written.keys()
+    assert all(after[order] == each for order, each in before.items() if order not in written)
+    for order, new in written.items():
+        old = before.get(order, new)
+        for metric in METRICS:
+            sizes = new.peak.of(metric), old.peak.of(metric)
+            assert after[order].peak.of(metric) == next((s for s in sizes if s is not None), None)
+        assert after[order].breakdown in (new.breakdown, old.breakdown)
     assert changed.is_empty == (changed.baseline == baseline)
     assert update(changed.baseline, found, which).is_empty or len(written) < len(found)
 

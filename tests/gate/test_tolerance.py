@@ -74,6 +74,7 @@ def test_a_table_may_say_only_what_becomes_of_gains():
         (None, "None is not a tolerance"),
         ([], "[] is not a tolerance"),
         (-1, "-1 is not a size"),
+        ({}, "here: {} says nothing; write {percent = 1"),
         ({"percnt": 1}, "unknown 'percnt'; write {percent = 1"),
         ({"percent": "1"}, "percent = '1' is not a number"),
         ({"percent": True}, "percent = True is not a number"),

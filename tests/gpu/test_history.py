@@ -86,6 +86,15 @@ def test_the_peak_of_a_step_has_every_gradient():
     assert found.total_bytes == torch.cuda.max_memory_allocated()
 
 
+def test_memory_over_time_has_the_peak():
+    model = mlp()
+    optimizer = torch.optim.Adam(model.parameters())
+    found = explained(lambda: train(model, optimizer, 2))
+    assert max(size for _, size in found.timeline) == found.breakdown.total_bytes
+    assert [at for at, _ in found.timeline] == sorted({at for at, _ in found.timeline})
+    assert found.timeline[0][0] == 0
+
+
 def test_sites_name_lines_modules_and_shapes():
     def work():
         model = mlp()

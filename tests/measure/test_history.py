@@ -20,6 +20,7 @@ from pytest_memreq.measure.traces import (
     blocks_in_use,
     lives,
     operations,
+    over_time,
     peak_of,
     undone,
     without,
@@ -138,6 +139,9 @@ def test_the_peak_is_that_of_a_naive_recount(history, began):
     sums = naive_sums(start, events, left)
     assert [live_bytes(blocks, began + n) for n in range(len(sums))] == sums
     assert peak_of(blocks, began) == began + sums.index(max(sums))
+    points = over_time(blocks, began)
+    assert all(sums[moment - began] == size for moment, size in points)
+    assert max(size for _, size in points) == max(sums)
     assert not any((0, b.address) in left and b.born == began for b in blocks)
 
 

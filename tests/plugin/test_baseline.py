@@ -280,8 +280,8 @@ def test_nothing_is_written_through_a_link(suite):
     before = real.read_bytes()
     write(suite, more=OTHER)
     result = run(suite, NEW)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*is a symbolic link; remove it*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*is a symbolic link; remove it*"])
     assert real.read_bytes() == before
 
 

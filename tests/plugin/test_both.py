@@ -1,6 +1,9 @@
 """`--memreq=both`: the same test simulated, then measured."""
 
 import json
+from fnmatch import fnmatch
+
+import pytest
 
 TESTS = """
     import pytest
@@ -177,3 +180,78 @@ def test_a_measured_test_is_explained_by_its_simulation(scripted, monkeypatch):
     scripted.runpytest(*options, "--memreq-update=failing").assert_outcomes(passed=1)
     *entries, _ = json.loads((scripted.path / "memreq-baseline.json").read_text())["entries"]
     assert [entry["peak"]["allocated_bytes"] for entry in entries] == [2000, 8 << 20]
+
+
+BOTH = ("--memreq=both", "--memreq-tolerance=0")
+
+
+def made(scripted, monkeypatch, *options):
+    """A baseline of 1000 bytes that were measured and 4 MiB that were simulated."""
+    monkeypatch.delenv("CI", raising=False)
+    scripted.makepyfile(test_suite=BASELINE.format(bytes=1000, elements=1 << 20))
+    scripted.runpytest("--memreq-update=new", *options).assert_outcomes(passed=1)
+
+
+def verdict_of(pytester):
+    report = json.loads((pytester.path / "memreq-report" / "memreq.json").read_text())
+    return report["tests"][0]["verdict"], report["tests"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "elements", "verdict", "reason"),
+    [
+        (1000, 1 << 21, "regressed", "simulated: requested peak 8.00 MiB *; allocated peak *"),
+        (1000, 1 << 19, "improved", "simulated: requested peak 2.00 MiB *takes the gain*"),
+        (2000, 1 << 21, "regressed", "requested peak 1.95 KiB *; simulated: requested peak 8.*"),
+        (900, 1 << 21, "regressed", "simulated: requested peak 8.00 MiB *; requested peak 900*"),
+    ],
+)
+def test_the_simulation_is_held_against_its_own_entry(
+    scripted, monkeypatch, bytes_, elements, verdict, reason
+):
+    made(scripted, monkeypatch, *BOTH)
+    scripted.makepyfile(test_suite=BASELINE.format(bytes=bytes_, elements=elements))
+    result = scripted.runpytest(*BOTH, "--memreq-report")
+    result.assert_outcomes(**{"failed" if verdict == "regressed" else "passed": 1})
+    found, why = verdict_of(scripted)
+    assert (found, fnmatch(why, reason)) == (verdict, True), why
+    if verdict == "regressed":
+        result.stdout.fnmatch_lines(["E *MemoryRegressed: *simulated: *", "*+4.00 MiB *float32*"])
+    scripted.runpytest(*BOTH, "--memreq-update=failing").assert_outcomes(passed=1)
+    scripted.runpytest(*BOTH, "--memreq-report").assert_outcomes(passed=1)
+    assert verdict_of(scripted) == ("within", "as in the baseline")
+
+
+def test_an_improvement_of_the_simulation_fails_where_that_is_asked_for(scripted, monkeypatch):
+    made(scripted, monkeypatch, *BOTH)
+    scripted.makepyprojecttoml('[tool.memreq.tolerances]\n"*" = {bytes = 0, improved = "fail"}')
+    scripted.makepyfile(test_suite=BASELINE.format(bytes=1000, elements=1 << 19))
+    scripted.runpytest("--memreq=both").assert_outcomes(failed=1)
+
+
+def test_a_simulation_that_does_not_come_through_any_more_is_missed(scripted, monkeypatch):
+    made(scripted, monkeypatch, *BOTH)
+    path = scripted.path / "test_suite.py"
+    asked = "\n        assert torch.ones(1).cuda().item() == 7\n"
+    path.write_text(path.read_text() + asked)
+    result = scripted.runpytest(*BOTH)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*unchecked: simulated: needs real values (item()*"])
+    skipped = path.read_text().replace("else:\n", "else:\n        pytest.skip('no card')\n")
+    path.write_text(skipped)
+    scripted.runpytest(*BOTH).assert_outcomes(passed=1)
+
+
+def test_without_an_entry_of_the_simulation_what_was_measured_is_judged(scripted, monkeypatch):
+    made(scripted, monkeypatch, "--memreq=measure")
+    result = scripted.runpytest(*BOTH, "--memreq-report")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["note: its simulation is not in the baseline: *(1 test)"])
+
+
+def test_a_divergence_is_shown_without_a_report(scripted):
+    scripted.makepyfile(TESTS.format(elements=1 << 18))
+    result = scripted.runpytest("--memreq=both", "--memreq-divergence=10 %")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["    allocated was simulated as 1.00 MiB*than 10 %, 0 B"])
+    scripted.runpytest("--memreq=both").stdout.no_fnmatch_line("*was simulated as*")

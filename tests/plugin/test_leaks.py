@@ -1,5 +1,7 @@
 """`max_gpu_leak`: what each run of a test leaves behind."""
 
+import gc
+
 import pytest
 
 from tests.plugin.reports_of import results_of
@@ -147,6 +149,7 @@ SIMULATED = """
 
 
 def test_simulated_survivors_are_named_with_where_they_were_made_and_who_holds_them(pytester):
+    gc.unfreeze()  # the run sets aside what pytester noted of its collection
     pytester.makepyfile(test_suite=SIMULATED)
     result = pytester.runpytest("--memreq-report")
     result.assert_outcomes(failed=1, passed=1)

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -76,6 +77,7 @@ def test_a_bad_limit_ends_a_parallel_run_alike(scripted):
         ("report = 'yes'", "report: 'yes' is neither true nor false"),
         ("gpu = 'Voodoo 2'", "gpu: no card named 'Voodoo 2'"),
         ("report_dir = ''", "report_dir: '' is not a directory's name"),
+        ("junit_family = 'xunit1'", "junit_family: 'xunit1' is not one of strict, extended"),
         ("budgets = 3", "budgets: 3 is not a table"),
         ("budgets = {'*' = '120%'}", "'120%' is not a share"),
         ("unchecked = 'pass'", "unchecked: 'pass' is not one of fail, skip"),
@@ -117,6 +119,7 @@ def test_a_bad_setting_ends_the_run_naming_file_key_and_form(scripted, table, wo
         (["--memreq-baseline", ""], "--memreq-baseline: '' is not a file's name"),
         (["--memreq-baseline-missing", "pass"], "invalid choice: 'pass'"),
         (["--memreq-update", "some"], "invalid choice: 'some'"),
+        (["--memreq-junit-family", "legacy"], "invalid choice: 'legacy'"),
         (["--memreq-tolerance", "1,5 %"], "--memreq-tolerance: '1,5 %' is not a tolerance"),
     ],
 )
@@ -204,11 +207,32 @@ def test_settings_of_the_baseline(scripted):
     )
     config = scripted.parseconfig("--memreq-tolerance", "4 KiB", "--memreq-update", "new")
     settings = read_settings(config)
-    assert (settings.baseline, settings.baseline_missing) == ("from-file.json", "record")
+    assert settings.baseline == scripted.path / "from-file.json"
+    assert settings.baseline_missing == "record"
     assert (settings.update, settings.update_in_ci) == ("new", False)
     assert settings.tolerance == Tolerance(percent=Decimal(0), bytes=4096)
     of_glob = Tolerance(percent=Decimal("0.3"), bytes=0, improved="fail")
     assert settings.tolerances == (("test_a.py::*", of_glob),)
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "is_extended"),
+    [
+        ("", [], False),
+        ('junit_family = "extended"', [], True),
+        ('junit_family = "extended"', ["--memreq-junit-family=strict"], False),
+        ("", ["--memreq-junit-family=extended"], True),
+    ],
+)
+def test_the_junit_file_is_of_the_family_that_is_asked_for(scripted, table, options, is_extended):
+    scripted.makepyprojecttoml(f"[tool.memreq]\n{table}\n")
+    scripted.makepyfile(test_a=PLAIN.format(limit=1000))
+    scripted.runpytest("--memreq-report", *options).assert_outcomes(passed=1)
+    case = ET.parse(scripted.path / "memreq-report" / "memreq.xml").find("testsuite/testcase")
+    assert (case.get("file"), case.get("line")) == (
+        ("test_a.py", "3") if is_extended else (None,) * 2
+    )
+    assert (case.find("properties") is not None) == is_extended
 
 
 def test_a_glob_with_brackets_names_a_parametrized_test(scripted):
@@ -229,7 +253,7 @@ def test_header_names_mode_settings_and_report(scripted):
     scripted.makepyprojecttoml('[tool.memreq]\ngpu = "h200"\n')
     result = scripted.runpytest("--memreq", "simulate", "--memreq-report")
     result.stdout.fnmatch_lines(
-        ["memreq: simulated on NVIDIA H200, settings in pyproject.toml, report in memreq-report"]
+        ["memreq: simulated on *H200, settings in pyproject.toml, report in memreq-report, *"]
     )
 
 

@@ -54,6 +54,27 @@ def test_a_budget_at_the_peak_passes_and_one_byte_below_fails(pytester, report):
     assert all("iB " in site for site in sites), sites
 
 
+def test_memory_over_time_is_in_the_report_and_on_the_page(pytester, report):
+    pytester.makepyfile("""
+        import pytest
+        import torch
+
+        @pytest.mark.max_gpu_memory("1 GiB")
+        def test_step():
+            for size in range(300):
+                torch.empty(2**20 * (size % 7 + 1), device="cuda")
+    """)
+    _, tests = report()
+    timeline = tests["test_step"]["timeline"]
+    assert 50 < len(timeline) <= 120
+    assert timeline[0] == [0, 0]
+    assert [at for at, _ in timeline] == sorted({at for at, _ in timeline})
+    peak_bytes = tests["test_step"]["peak"]["allocated_bytes"]
+    assert max(size for _, size in timeline) == peak_bytes
+    page = (pytester.path / "memreq-report" / "index.html").read_text(encoding="utf-8")
+    assert "over 600 allocations and frees: peak 28.00 MiB" in page
+
+
 def test_device_and_skipif_at_module_level_come_out_as_with_a_card(pytester, report):
     pytester.makepyfile(
         """

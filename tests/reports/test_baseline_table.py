@@ -55,18 +55,22 @@ def test_what_is_gone():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "cells"),
+    ("old", "new", "torch", "cells"),
     [
-        (Peak(requested_bytes=1), Peak(requested_bytes=1, device_bytes=5), ["device", "?", "5 B"]),
-        (Peak(device_bytes=5, requested_bytes=1), Peak(requested_bytes=1), ["device", "5 B", "?"]),
-        (Peak(requested_bytes=0), Peak(requested_bytes=1), ["requested", "0 B", "1 B", "+1 bytes"]),
+        (Peak(device_bytes=None), Peak(device_bytes=5), "2.13", ["device", "?", "5 B"]),
+        (
+            Peak(device_bytes=5),
+            Peak(device_bytes=None),
+            "2.14",
+            ["device", "5 B (torch 2.13)", "?"],
+        ),
+        (Peak(device_bytes=0), Peak(device_bytes=1), "2.13", ["device", "0 B", "1 B", "+1 bytes"]),
     ],
 )
-def test_figures_that_are_not_known(old, new, cells):
-    before = replace(entry(), peak=old)
-    changed = update(
-        baseline_of([before]), [Found(entry=replace(before, peak=new), word=None)], "all"
-    )
+def test_figures_that_are_not_known(old, new, torch, cells):
+    before = replace(entry(), peak=replace(old, requested_bytes=1))
+    after = replace(entry(device=replace(H200, torch=torch)), peak=replace(new, requested_bytes=1))
+    changed = update(baseline_of([before]), [Found(entry=after, word=None)], "all")
     (row,) = [line for line in render(changed).splitlines() if "test_a" in line]
     assert [cell.strip() for cell in row.split("|")][2 : 2 + len(cells)] == cells
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pytest_memreq.gate.comparison import Before
+from pytest_memreq.gate.baseline import Before
 from pytest_memreq.gate.hints import Hint
 from pytest_memreq.reports.markdown import render
 from pytest_memreq.reports.rows import UNFINISHED

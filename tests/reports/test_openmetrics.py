@@ -1,5 +1,7 @@
 """OpenMetrics: as the parser of Prometheus's own client reads it."""
 
+import re
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -7,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from pytest_memreq.gate.comparison import Before
+from pytest_memreq.gate.baseline import Before
 from pytest_memreq.gate.verdict import VERDICT_WORDS
 from pytest_memreq.reports.openmetrics import LABEL_CHARACTERS, render
-from pytest_memreq.reports.text import distinct
+from pytest_memreq.reports.text import digest
 from pytest_memreq.requirement import Breakdown, Peak
 from pytest_memreq.results import Environment, Results, TestResult
 from tests.reports.hostile import NAMES
@@ -38,7 +40,7 @@ def read(results):
 
 
 def of(name, **labels):
-    common = {"test": TEST.nodeid, "mode": "simulated", "gpu": "NVIDIA H200"}
+    common = {"test": TEST.nodeid, "mode": "simulated", "gpu": "NVIDIA_H200"}
     return (name, *sorted({**common, **labels}.items()))
 
 
@@ -99,7 +101,37 @@ def test_hostile_names_are_read_back_as_one_label(name):
     tests = {
         dict(labels).get("test", "") for family, *labels in found if family == "memreq_peak_bytes"
     }
-    assert tests == {distinct(name, LABEL_CHARACTERS)}
+    is_safe = re.fullmatch(r"[\w./:\[\]-]*", name, re.ASCII) and len(name) <= LABEL_CHARACTERS
+    (shown,) = tests
+    assert shown == name if is_safe else shown.endswith(f"-{digest(name)}")
+
+
+def as_gitlab(text):
+    """Names to values, as `Gitlab::Ci::Parsers::Metrics::Generic` reads a report."""
+    lines = (shlex.split(re.sub("#.*", "", line)) for line in text.splitlines())
+    read = [line for line in lines if line]
+    assert all(len(line) == 2 for line in read)
+    found = {name: float(value) for name, value in read}
+    assert len(found) == len(read)
+    return found
+
+
+@given(st.lists(st.text(max_size=8) | st.sampled_from(NAMES), max_size=4, unique=True))
+@settings(max_examples=60)
+def test_gitlab_reads_the_same_figures_whatever_the_names(names):
+    tests = [replace(TEST, nodeid=f"t{name}", gpu=name) for name in names]
+    results = Results(tests=tuple(tests), environment=Environment(gpu=names[0] if names else None))
+    found = as_gitlab(render(results))
+    peaks = [value for name, value in found.items() if name.startswith("memreq_peak_bytes{")]
+    assert sorted(peaks) == sorted([0, 2**40 + 1] * len(names))
+    assert len(found) == sum(len(each.samples) for each in read(results)[1])
+
+
+def test_tests_whose_names_differ_in_what_is_replaced_stay_apart():
+    names = ["t[a b]", "t[a_b]", "t[a#b]", 't[a"b]', "t[a\tb]", "t[a_b]-0123456789ab"]
+    found, _ = read(Results(tests=tuple(replace(TEST, nodeid=name) for name in names)))
+    assert sum(key[0] == "memreq_budget_bytes" for key in found) == len(names)
+    assert of("memreq_budget_bytes", metric="allocated", test="t[a_b]") in found
 
 
 @given(st.lists(st.text(max_size=8), max_size=4))

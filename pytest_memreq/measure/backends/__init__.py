@@ -49,11 +49,15 @@ class Aside:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What was live at the peak of `allocated`, of all that was recorded."""
+    """What was live at the peak of `allocated`, of all that was recorded; and the way there.
+
+    The `timeline` is that of `Finding`.
+    """
 
     breakdown: Breakdown
     sites: tuple[Site, ...] = ()
     peak_at: str | None = None
+    timeline: tuple[tuple[int, int], ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -1,0 +1,48 @@
+"""The ranks of a run, as torchrun and others that start them say: read once, before any test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_memreq.errors import MemreqError
+
+RANK = "RANK"
+WORLD_SIZE = "WORLD_SIZE"
+MOST = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """This process's rank, and of how many; a process by itself is the only one."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_writer(self) -> bool:
+        """True for the one process that writes files which all share."""
+        return self.rank == 0
+
+
+ALONE = Ranks()
+
+
+def ranks_of(variables: Mapping[str, str]) -> Ranks:
+    """Those of the environment's variables. Raises MemreqError for one that is no number."""
+    world_size = _number(variables, WORLD_SIZE, 1, least=1)
+    return Ranks(rank=_number(variables, RANK, 0, least=0), world_size=world_size)
+
+
+def _number(variables: Mapping[str, str], name: str, default: int, *, least: int) -> int:
+    given = variables.get(name, "").strip()
+    if not given:
+        return default
+    if given.isascii() and given.isdecimal() and len(given) <= len(str(MOST)):
+        number = int(given)
+        if least <= number <= MOST:
+            return number
+    raise MemreqError(
+        f"{name}={given[:40]!a}: is not a number from {least} to {MOST}; torchrun sets it, "
+        "and where no ranks are started it is to be unset"
+    )
