@@ -2,7 +2,8 @@
 
 `python -m benchmarks.cuda` runs every script of `cuda_scripts` simulated, for each capability that
 was recorded with the installed torch (`data/cuda_*.json.xz`, by `cuda_record`), and prints a
-Markdown table of what differs and a line of totals. With `--pack FILE...` it makes the data files
+Markdown table of what differs and a line of totals; then those of `rank_scripts`
+(`data/ranks_*.json.xz`), each as one rank of many. With `--pack FILE...` it makes the data files
 from recordings.
 """
 
@@ -18,8 +19,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.cuda_scripts import SCRIPTS
+from benchmarks.rank_scripts import SCRIPTS as RANK_SCRIPTS
 from pytest_memreq.simulate.cards import Card, find_card
 from pytest_memreq.simulate.device import PretendedDevice
+from pytest_memreq.simulate.groups import joined
+from pytest_memreq.simulate.ranks import Ranks
 
 DATA = Path(__file__).parent / "data"
 CARDS = {(9, 0): "NVIDIA H100 80GB HBM3", (8, 0): "NVIDIA A100-SXM4-80GB"}
@@ -39,21 +43,34 @@ def recorded_card(capability):
     return RecordedCard(**{**facts, "multiprocessors": 132})
 
 
-def records():
+def records(kind="cuda"):
     """What was recorded with the installed torch."""
     version = torch.__version__.split("+")[0]
-    for path in sorted(DATA.glob(f"cuda_{version}_*.json.xz")):
+    for path in sorted(DATA.glob(f"{kind}_{version}_*.json.xz")):
         yield json.loads(lzma.decompress(path.read_bytes()))
 
 
 def simulated(name, capability):
     """Events and peaks of a script, as they are recorded."""
+    return run_simulated(SCRIPTS[name], capability)
+
+
+def simulated_rank(name, capability):
+    """The same of a script that is one rank of many."""
+    script = RANK_SCRIPTS[name]
+    return run_simulated(
+        script.run, capability, Ranks(world_size=script.world_size, rank=script.rank)
+    )
+
+
+def run_simulated(run, capability, ranks=None):
+    """Events and peaks of what runs on the card that was recorded."""
     device = PretendedDevice(recorded_card(capability))
     gc.collect()
-    with device.active():
+    with device.active(), joined(ranks):
         device.prepare()
         device.start()
-        SCRIPTS[name]()
+        run()
         peak = device.finding().peak
         events = [size for size in device.requests() if size]
     return {"events": events, **{f"{m}_bytes": peak.of(m) for m in METRICS}}
@@ -71,7 +88,7 @@ def first_difference(found, recorded):
     return f"{tag} at {start}: recorded {recorded[start:end][:4]}, simulated {found[at:until][:4]}"
 
 
-def compare(record):
+def compare(record, simulated):
     """Print a row for each script that differs, and the totals."""
     capability = tuple(record["capability"])
     same = {"events": 0, "allocations": 0, **dict.fromkeys(METRICS, 0)}
@@ -102,7 +119,8 @@ def pack(paths):
         record = json.loads(Path(path).read_text())
         capability = "".join(map(str, record["capability"]))
         packed = lzma.compress(json.dumps(record, separators=(",", ":")).encode(), preset=9)
-        (DATA / f"cuda_{record['torch']}_{capability}.json.xz").write_bytes(packed)
+        kind = "ranks" if record["scripts"].keys() == RANK_SCRIPTS.keys() else "cuda"
+        (DATA / f"{kind}_{record['torch']}_{capability}.json.xz").write_bytes(packed)
 
 
 def main():
@@ -114,13 +132,16 @@ def main():
         return pack(arguments.pack)
     torch.backends.cudnn.enabled = False  # as the builds that recorded
     torch.backends.cuda.enable_cudnn_sdp(False)
-    found = list(records())
+    found = [
+        *((record, simulated) for record in records()),
+        *((record, simulated_rank) for record in records("ranks")),
+    ]
     if not found:
         return f"nothing was recorded with torch {torch.__version__}"
-    for record in found:
+    for record, run in found:
         print("| script | requested, less recorded | allocated | reserved | first difference |")
         print("|---|---|---|---|---|")
-        compare(record)
+        compare(record, run)
     return None
 
 

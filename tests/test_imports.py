@@ -46,13 +46,15 @@ LOADED_WITH_THE_PLUGIN = {
     "simulate/__init__.py",
     "simulate/cards.py",
     "simulate/imports.py",
+    "simulate/ranks.py",
     "simulate/search.py",
     "measure/__init__.py",
     "measure/meter.py",
     "measure/backends/__init__.py",
 }
 TORCH_WITHIN = ("estimate/", "simulate/", "measure/")
-TALKS_TO_THE_WORLD = ("plugin/", "cli/", "reports/files.py")
+# `simulate/groups.py` is the launcher of the ranks that it simulates: code asks the environment.
+TALKS_TO_THE_WORLD = ("plugin/", "cli/", "reports/files.py", "simulate/groups.py")
 
 
 def path_of(module):

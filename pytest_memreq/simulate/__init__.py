@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_memreq.requirement import Finding
 from pytest_memreq.simulate.cards import DEFAULT_CARD, Card, find_card
+from pytest_memreq.simulate.ranks import ranks_of
 from pytest_memreq.units import parse_size
 
 
@@ -19,11 +20,14 @@ class Simulation(Finding):
     `backward` or `optimizer`. `possible_peak_bytes` is the peak of `allocated` if
     library calls took the memory for themselves that they may, and which no rule derives: as much
     as the call's arguments and results together. It is None where nothing is uncertain.
+    `rank` of `world_size` is whose requirement it is.
     """
 
     card: Card
     phases: tuple[tuple[int, str], ...] = ()
     possible_peak_bytes: int | None = None
+    world_size: int = 1
+    rank: int = 0
 
 
 def simulate(
@@ -33,28 +37,35 @@ def simulate(
     allocator: str | None = None,
     capacity: str | int | None = None,
     workspaces: str | None = None,
+    world_size: int | None = None,
+    rank: int | None = None,
 ) -> Simulation:
     """Run `step(*args)` on a pretended card and return what it would have needed there.
 
     Nothing is computed on the pretended device: its tensors have shapes and no values. `allocator`
     are settings as PYTORCH_CUDA_ALLOC_CONF has them, `workspaces` is for cuBLAS as
-    CUBLAS_WORKSPACE_CONFIG has it; `capacity` is a size of memory other than the card's. Raises
-    SimulationError where the step asks for something that only a real device could answer, and
-    torch.OutOfMemoryError, as the card would, where there is no room.
+    CUBLAS_WORKSPACE_CONFIG has it; `capacity` is a size of memory other than the card's. With
+    `world_size` the step is that of one rank of so many, the first unless `rank` says otherwise;
+    torch.distributed is there as under a launcher. Raises SimulationError where the step asks for
+    something that only a real device, or other ranks, could answer, and torch.OutOfMemoryError, as
+    the card would, where there is no room.
     """
     from pytest_memreq.simulate.device import PretendedDevice  # imports torch
+    from pytest_memreq.simulate.groups import joined
 
+    ranks = ranks_of(world_size, rank)
     device = PretendedDevice(
         find_card(gpu),
         allocator or "",
         None if capacity is None else parse_size(capacity),
         workspaces or "",
     )
-    with device.active():
+    with device.active(), joined(ranks) as groups:
         device.prepare()
         device.start()
         step(*args)
-        return device.finding()
+        present = groups.present()
+        return replace(device.finding(), world_size=present.world_size, rank=present.rank)
 
 
 __all__ = ["Card", "Simulation", "find_card", "simulate"]

@@ -127,6 +127,11 @@ class Attribution:
         node = _current_node()
         return node is not None and node.name() == "torch::autograd::AccumulateGrad"
 
+    @property
+    def is_backward(self) -> bool:
+        """True while autograd runs a node."""
+        return _current_node() is not None
+
     def mark_all(self) -> None:
         """Give parameters, buffers, gradients and optimizer states their categories."""
         for root in list(self._roots):
@@ -193,9 +198,11 @@ class Attribution:
         return self._mark(parameter, "parameters")
 
     def _mark(self, value: object, category: str) -> Block | None:
+        value = getattr(value, "_local_tensor", value)  # of a DTensor: what this rank has
         block = self._storages.block_of(value) if isinstance(value, Tensor) else None
-        if block is not None:
-            block.category = category
+        if block is None or (block.is_gathered and category == "parameters"):
+            return None  # a copy for as long as a module works is no parameter of this rank's
+        block.category = category
         return block
 
     def _user_source(self) -> str | None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._dynamo import eval_frame
+from torch._dynamo import eval_frame, trace_rules
 from torch.nn import Module
 
 from pytest_memreq.replacing import replaced
@@ -16,6 +16,14 @@ COMPILED = (
     "what torch.compile made is simulated as it was written; fused kernels keep and need less or "
     "more than that"
 )
+
+
+def know_torch() -> None:
+    """Let torch._dynamo list torch's functions while they are torch's own.
+
+    It does when it is imported, and anew once a process group was made.
+    """
+    trace_rules.get_torch_obj_rule_map()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from pytest_memreq.simulate.streams import Streams, stream_answers
 from pytest_memreq.simulate.workspaces import Workspaces
 
 CUDNN_VERSION = 92000  # of torch 2.13's wheels
+NCCL_VERSION = (2, 29, 7)  # of the same
 
 NOT_ANSWERED = """
     memory_summary memory_snapshot _snapshot _dump_snapshot _record_memory_history
@@ -76,6 +77,7 @@ def replacements(
     }
     for name, answer in accelerator.items():
         yield from _where_present(torch.accelerator, name, answer)
+    yield from _where_present(torch._C, "_get_accelerator", lambda check=None: torch.device("cuda"))
     yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False
     for name in NOT_ANSWERED.split():
         yield from _where_present(torch.cuda, name, _refusal(f"torch.cuda.{name}()"))
@@ -83,6 +85,7 @@ def replacements(
     yield torch.backends.cudnn, "is_available", lambda: True
     yield torch.backends.cudnn, "is_acceptable", lambda tensor: bool(tensor.is_cuda)
     yield torch.backends.cudnn, "version", lambda: CUDNN_VERSION
+    yield torch.cuda.nccl, "version", lambda: NCCL_VERSION
     # DataParallel on one card; a build without CUDA lacks it.
     yield torch._C, "_scatter", lambda tensor, *_rest: (tensor,)
     yield torch._C, "_cuda_clearCublasWorkspaces", workspaces.clear

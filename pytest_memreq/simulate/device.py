@@ -19,12 +19,20 @@ from pytest_memreq.errors import SimulationError
 from pytest_memreq.holdings import Held, LiveBlock, nothing_held, total_bytes
 from pytest_memreq.replacing import replaced
 from pytest_memreq.requirement import Peak
-from pytest_memreq.simulate import Simulation, autocast, composites, cuda_api, tensor_api
+from pytest_memreq.simulate import (
+    Simulation,
+    autocast,
+    composites,
+    cuda_api,
+    storage_api,
+    tensor_api,
+)
 from pytest_memreq.simulate.accumulation import owners_of_a_lone_gradient
 from pytest_memreq.simulate.allocator import parse_settings, tie_of
 from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.cards import Card
-from pytest_memreq.simulate.compiled import run_as_written
+from pytest_memreq.simulate.compiled import know_torch, run_as_written
+from pytest_memreq.simulate.groups import Groups
 from pytest_memreq.simulate.handlers import HANDLERS
 from pytest_memreq.simulate.ledger import Ledger
 from pytest_memreq.simulate.reading import (
@@ -265,12 +273,15 @@ class PretendedDevice:
 
     @contextmanager
     def _installed(self) -> Iterator[None]:
+        know_torch()
         with ExitStack() as stack:
             answers = cuda_api.replacements(
                 self.card, self._ledger, self._streams, self._workspaces
             )
             stack.enter_context(replaced(answers))
             stack.enter_context(replaced(tensor_api.replacements(self._tracer)))
+            stack.enter_context(replaced(storage_api.replacements(self._tracer)))
+            stack.enter_context(replaced(Groups().replacements()))
             stack.enter_context(self._kernels())
             stack.enter_context(autocast.on_meta(self._casts))
             stack.enter_context(cuda_api.moves_as_between_cards())

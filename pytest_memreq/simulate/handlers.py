@@ -6,12 +6,15 @@ the result lists who asked. Shapes that depend on values take their upper bound,
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.nn.parallel import DistributedDataParallel
 
+from pytest_memreq.simulate.collectives import COLLECTIVES
 from pytest_memreq.simulate.kernels.indexing import MASKS, as_positions
 from pytest_memreq.simulate.kernels.selecting import CONSECUTIVE_ASKED, UNIQUE_ASKED
 from pytest_memreq.simulate.operators import USUALLY_TRUE, describe
@@ -19,6 +22,7 @@ from pytest_memreq.simulate.storages import is_meta, storage_of
 from pytest_memreq.simulate.tracer import Handler, Tracer
 
 _META = torch.device("meta")
+_DDP_FORWARD = DistributedDataParallel._pre_forward.__code__
 Kind = tuple[tuple[int, ...], torch.dtype]
 
 
@@ -51,10 +55,30 @@ def _is_nonzero(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> A
 
 def _copy_to_cpu(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
     target, source = args[:2]
-    if is_meta(target) or not is_meta(source):
+    if is_meta(target) == is_meta(source):
+        return NotImplemented
+    if _is_of_buckets():
+        return _echoed(tracer, target, source)
+    if is_meta(target):
         return NotImplemented
     tracer.pretend("values copied to the CPU")
     return target.zero_()
+
+
+def _is_of_buckets() -> bool:
+    # Frames: this, the handler, the tracer's two, and what called into C++.
+    return sys._getframe(4).f_code is _DDP_FORWARD
+
+
+def _echoed(tracer: Tracer, target: Tensor, source: Tensor) -> Any:
+    """DDP sends the order of its buckets through the card: all ranks have that of this one.
+
+    sync_bucket_indices of torch/csrc/distributed/c10d/reducer.cpp.
+    """
+    if is_meta(target):
+        tracer.sent = source.clone()
+        return target
+    return target.zero_() if tracer.sent is None else target.copy_(tracer.sent)
 
 
 def _nonzero(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
@@ -208,4 +232,5 @@ HANDLERS: dict[str, Handler] = {
     "aten.resize_": _resize,
     "aten.set_": _set,
     "aten.record_stream": _nothing,
+    **COLLECTIVES,
 }

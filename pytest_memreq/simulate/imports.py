@@ -43,7 +43,7 @@ def pretended_imports(card: Card, *, only_without_device: bool) -> Iterator[Aske
         if "torch" in sys.modules:
             pretend()
         else:
-            stack.enter_context(_after_import("torch", pretend))
+            stack.enter_context(after_import("torch", pretend))
         yield asked
 
 
@@ -73,7 +73,8 @@ def _answering(card: Card, asked: Asked) -> Iterator[None]:
 
 
 @contextmanager
-def _after_import(name: str, action: Callable[[], None]) -> Iterator[None]:
+def after_import(name: str, action: Callable[[], None]) -> Iterator[None]:
+    """Within it `action` is called once the module of that name was imported."""
     finder = _Watcher(name, action)
     sys.meta_path.insert(0, finder)
     try:

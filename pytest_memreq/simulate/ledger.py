@@ -37,7 +37,9 @@ class Block:
     `block_bytes` is what `allocated` counts for it, known once it is allocated. A block that
     `is_read_elsewhere` was handed to another stream than its own (Tensor.record_stream). `truth` is
     what a comparison is taken to have found, for one that was made by comparing. `call` is the
-    call of an outermost module that made it, counted from 1; 0 is outside of all.
+    call of an outermost module that made it, counted from 1; 0 is outside of all. `resized_from` is
+    the size that its storage had at first, where it was resized since, else 0. One that
+    `is_gathered` has other ranks' parts of a parameter too, or the gradients that go there.
     """
 
     number: int
@@ -57,6 +59,8 @@ class Block:
     is_read_elsewhere: bool = False
     truth: bool | None = None
     call: int = 0
+    resized_from: int = 0
+    is_gathered: bool = False
     block_bytes: int = 0
     chunk: Chunk | None = None
 

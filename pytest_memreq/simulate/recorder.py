@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -61,17 +62,41 @@ class Recorder:
         """
         if not is_meta(tensor) or self.storages.is_known(tensor):
             return
-        place = self.attribution.place()
+        if size_bytes is None:
+            size_bytes = storage_of(tensor).nbytes()
+        if not size_bytes:
+            return  # the card is not asked
         if self.attribution.accumulates_gradient():
             category = "gradients"
-        block = Block(
+        block = self._block(
+            size_bytes,
+            operator,
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            is_input=is_input,
+            category=category,
+        )
+        self._placed(block, partial(self.storages.add, tensor))
+
+    def _block(
+        self,
+        requested_bytes: int,
+        operator: str,
+        *,
+        shape: tuple[int, ...],
+        dtype: str,
+        is_input: bool = False,
+        category: str | None = None,
+    ) -> Block:
+        place = self.attribution.place()
+        return Block(
             number=self.ledger.next_number(),
-            requested_bytes=storage_of(tensor).nbytes() if size_bytes is None else size_bytes,
+            requested_bytes=requested_bytes,
             operator=operator,
             module=place.module,
             source=place.source,
-            shape=tuple(tensor.shape),
-            dtype=str(tensor.dtype).removeprefix("torch."),
+            shape=shape,
+            dtype=dtype,
             born=self.ledger.phase,
             is_input=is_input and self.ledger.phase.kind == "forward" and not place.module,
             in_module=self.attribution.in_module,
@@ -80,8 +105,10 @@ class Recorder:
             category=category,
             stream=self.streams.current,
         )
+
+    def _placed(self, block: Block, place: Callable[[Block], None]) -> None:
         try:
-            self.storages.add(tensor, block)
+            place(block)
         except OutOfDeviceMemory as error:
             raise torch.OutOfMemoryError(describe_failure(block, error, self.card)) from None
 
@@ -131,6 +158,28 @@ class Recorder:
             workspace = self._take(size_bytes, f"{library} workspace", "workspaces")
             self.workspaces.hold(library, workspace, stream)
 
+    def take_for_now(self, size_bytes: int, operator: str) -> None:
+        """Allocate what is given back at once."""
+        self.storages.forget(self._take(size_bytes, operator))
+
+    def resize(self, storage: torch.UntypedStorage) -> None:
+        """A storage was given another size behind the dispatcher, as FSDP does."""
+        before = self.storages.block_in(storage)
+        if before is None or before.requested_bytes == storage.nbytes():
+            return  # a storage that had nothing from the start comes by operators
+        # What has no memory now is what it was once it is as large again.
+        is_same = storage.nbytes() in (0, before.resized_from)
+        block = self._block(
+            storage.nbytes(),
+            "UntypedStorage.resize_",
+            shape=before.shape if is_same else (storage.nbytes(),),
+            dtype=before.dtype if is_same else "uint8",
+            category=before.category,
+        )
+        block.resized_from = before.resized_from or before.requested_bytes
+        block.is_gathered = before.is_gathered
+        self._placed(block, partial(self.storages.replace, storage))
+
     def _take(self, size_bytes: int, operator: str, category: str | None = None) -> Tensor:
         taken = torch.empty(size_bytes, dtype=torch.uint8, device=_META)
         self.allocate(taken, operator, category=category)
@@ -142,6 +191,12 @@ class Recorder:
         self.ledger.zeroed_bytes += sum(
             block.block_bytes for block in blocks if block and block.category == "gradients"
         )
+
+    def mark_buffers(self, tensors: Iterable[Tensor]) -> None:
+        """The tensors are what ranks exchange parameters or gradients through."""
+        for block in map(self.storages.block_of, tensors):
+            if block is not None and block.category is None:
+                block.category, block.is_gathered = "temporaries", True
 
     def mark_gradient(self, tensor: Tensor) -> None:
         """The tensor is handed over to a leaf as its gradient."""

@@ -53,6 +53,11 @@ class Storages:
         entry = None if key is None else self._blocks.get(key)
         return None if entry is None else entry[0]
 
+    def block_in(self, storage: torch.UntypedStorage) -> Block | None:
+        """The block that a storage is, None for what is not on the pretended card."""
+        entry = self._blocks.get(storage._cdata)
+        return None if entry is None else entry[0]
+
     def is_known(self, tensor: Tensor) -> bool:
         """True where there is nothing to follow, or it is followed or genuinely meta already."""
         key = key_of(tensor)
@@ -61,16 +66,25 @@ class Storages:
     def add(self, tensor: Tensor, block: Block) -> None:
         """The storage of `tensor` is `block`, from now until it dies."""
         self._ledger.allocate(block)
-        self._follow(tensor, block)
+        self._follow(storage_of(tensor), block)
+
+    def replace(self, storage: torch.UntypedStorage, block: Block) -> None:
+        """The storage is `block` from now on, and gives what it was before back.
+
+        resize_bytes_cuda of aten/src/ATen/native/cuda/Resize.cpp: the new memory comes first.
+        """
+        before = self._blocks[storage._cdata][0]
+        self._ledger.allocate(block)
+        self._follow(storage, block)
+        self._ledger.free(before)
 
     def hand_over(self, source: Tensor, target: Tensor) -> None:
         """`target` is what `source` was: its storage takes the block over."""
         entry = self._blocks.pop(storage_of(source)._cdata, None)
         if entry is not None:
-            self._follow(target, entry[0])
+            self._follow(storage_of(target), entry[0])
 
-    def _follow(self, tensor: Tensor, block: Block) -> None:
-        storage = storage_of(tensor)
+    def _follow(self, storage: torch.UntypedStorage, block: Block) -> None:
         key = storage._cdata
 
         def gone(reference: weakref.ref[Any]) -> None:

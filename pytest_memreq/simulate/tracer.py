@@ -6,7 +6,8 @@ meta kernel, which yields shapes and no values; work on CPU tensors really runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,6 +39,9 @@ from pytest_memreq.simulate.workspaces import goes_to_lt
 
 _CPU = torch.device("cpu")
 _META = torch.device("meta")
+# Torch's fake tensors are meta underneath, and DTensor asks them for shapes: none is the card's.
+_FAKE = torch._C._TorchDispatchModeKey.FAKE
+_get_mode = torch._C._get_dispatch_mode
 ZEROING = ("aten.zero_", "aten._foreach_zero_")
 TOLD_EVERY = 256  # operators: some hundredths of a second
 _PLAIN = (Tensor, Parameter, Buffer)
@@ -70,11 +74,13 @@ class Tracer(TorchDispatchMode):
         self.allocate = recorder.allocate
         self.record = recorder.record
         self.record_stream = recorder.record_stream
+        self.resize = recorder.resize
         self.composites = composites
         self.handlers = handlers
         self._attribution = recorder.attribution
         self._shapes = Shapes()
         self.pretended: list[str] = []
+        self.sent: Tensor | None = None  # what went to the card to come back as it was
         self.notes = notes
         self.in_kernel = False
         self.is_suspended = False
@@ -85,8 +91,9 @@ class Tracer(TorchDispatchMode):
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.is_suspended:
-            return func(*args, **kwargs)
+        if self.is_suspended or _get_mode(_FAKE) is not None:
+            with self.suspended():
+                return func(*args, **kwargs)
         if any(kind not in _PLAIN for kind in types):
             return NotImplemented  # a subclass unwraps itself first
         self.operators += 1
@@ -105,13 +112,29 @@ class Tracer(TorchDispatchMode):
     def _should_skip_dynamo(cls) -> bool:
         return False  # nothing here is compiled; the wrapper would cost every operator a call
 
-    def make_genuine(self, make: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """What `make` gives is meta because user code wants it so: it takes no memory."""
+    def address_of(self, storage: torch.UntypedStorage) -> int:
+        """A number that is a storage's own as long as it has memory on the card, else 0."""
+        block = self.storages.block_in(storage)
+        return storage._cdata if block is not None and block.requested_bytes else 0
+
+    @property
+    def is_backward(self) -> bool:
+        """True while autograd runs a node."""
+        return self._attribution.is_backward
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Within it all work is as if this mode was not there."""
         before, self.is_suspended = self.is_suspended, True
         try:
-            made = make(*args, **{**kwargs, "device": _META})
+            yield
         finally:
             self.is_suspended = before
+
+    def make_genuine(self, make: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """What `make` gives is meta because user code wants it so: it takes no memory."""
+        with self.suspended():
+            made = make(*args, **{**kwargs, "device": _META})
         self.storages.add_foreign(made)
         return made
 
@@ -120,7 +143,8 @@ class Tracer(TorchDispatchMode):
 
         Torch's kernels see it as meta, and so does code that set this mode aside for its own work.
         """
-        return not self.in_kernel and self.storages.is_pretended(tensor) and self._is_on()
+        is_quiet = self.in_kernel or self.is_suspended
+        return not is_quiet and self.storages.is_pretended(tensor) and self._is_on()
 
     def _is_on(self) -> bool:
         modes = range(torch._C._len_torch_dispatch_stack())
@@ -139,10 +163,16 @@ class Tracer(TorchDispatchMode):
     def _decompose(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
         name = describe(func).overload
         kernel = self.composites.get(name) if any(map(is_meta, tensors_in(args))) else None
+        with self.as_user():
+            return (kernel or func.decompose)(*args, **kwargs)
+
+    @contextmanager
+    def as_user(self) -> Iterator[None]:
+        """Within it work is recorded like that of user code, though an operator is running."""
         before, self.in_kernel = self.in_kernel, False
         try:
             with self:
-                return (kernel or func.decompose)(*args, **kwargs)
+                yield
         finally:
             self.in_kernel = before
 
@@ -157,7 +187,7 @@ class Tracer(TorchDispatchMode):
         tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         pretended = [tensor for tensor in tensors if self.storages.is_pretended(tensor)]
         if not pretended:
-            return self._run_elsewhere(func, tensors, args, kwargs)
+            return self._run_elsewhere(func, operator, tensors, args, kwargs)
         refuse_mixed(operator, tensors)
         in_place = self._would_be_in_place(operator.name, args[0] if args else None)
         result = self._call(func, operator, args, kwargs)
@@ -189,10 +219,15 @@ class Tracer(TorchDispatchMode):
         return block is not None and block.operator in made_by
 
     def _run_elsewhere(
-        self, func: OpOverload, tensors: list[Tensor], args: Any, kwargs: Any
+        self,
+        func: OpOverload,
+        operator: Operator,
+        tensors: list[Tensor],
+        args: Any,
+        kwargs: Any,
     ) -> Any:
         result = func(*args, **kwargs)
-        if any(map(is_meta, tensors)):
+        if operator.makes_storage and any(map(is_meta, tensors)):
             for tensor in tensors_in(as_tuple(result)):
                 if is_meta(tensor) and not self.storages.is_known(tensor):
                     self.storages.add_foreign(tensor)

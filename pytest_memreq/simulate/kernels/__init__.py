@@ -9,6 +9,7 @@ from __future__ import annotations
 from pytest_memreq.simulate.kernels import (
     attention,
     embeddings,
+    exchanging,
     indexing,
     layers,
     lists,
@@ -31,6 +32,7 @@ RULES: dict[str, Rule] = {
     **sampling.RULES,
     **selecting.RULES,
     **indexing.RULES,
+    **exchanging.RULES,
 }
 
 
