@@ -20,6 +20,7 @@ from pytest_memreq.plugin.outdating import outdate
 from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
+from pytest_memreq.plugin.watching import Watching
 from pytest_memreq.plugin.workers import Workers
 from pytest_memreq.reports.text import visible
 
@@ -77,6 +78,8 @@ def pytest_configure(config: pytest.Config) -> None:
         reporting = Reporting(config, settings, baselines)
         plugins.register(reporting, "memreq-reporting")
         plugins.register(reporting.problems, "memreq-problems")
+        if settings.report:
+            plugins.register(Watching(reporting), "memreq-watching")
         if config.getoption("dist", "no") != "no":
             plugins.register(Workers(config, reporting), "memreq-workers")
         annotating = annotating_for(config, settings, reporting)

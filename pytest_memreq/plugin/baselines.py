@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,7 @@ def place_of(config: pytest.Config, settings: Settings) -> Path:
     return settings.baseline or config.rootpath / DEFAULT
 
 
+@cache  # for a file with a thousand tests it is the same
 def is_outside(path: Path, rootdir: Path) -> bool:
     """True for a file whose tests have node ids that another file's may have as well."""
     return not path.is_relative_to(rootdir)

@@ -19,7 +19,7 @@ from pytest_memreq.plugin.purpose import is_quiet, runs_tests
 from pytest_memreq.plugin.wire import detach, events_of, refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
-from pytest_memreq.reports.gathering import Ended, Event, Gathering, Started
+from pytest_memreq.reports.gathering import Event, Gathering
 from pytest_memreq.reports.rows import needs_a_look
 from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Results, RunStatus
@@ -90,20 +90,13 @@ class Reporting:
             except MemreqError as error:
                 raise pytest.UsageError(visible(f"--memreq-report: {error}")) from None
 
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """A test begins, here or in a worker."""
-        self._take(Started(nodeid=nodeid))
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take what a report brings."""
         for event in events_of(report):
-            self._take(event)
+            self.take(event)
 
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """A test is over."""
-        self._take(Ended(nodeid=nodeid))
-
-    def _take(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
+        """Remember what happened, and write it down."""
         self._gathering.take(event)
         if self._journal is not None:
             self._journal.write(event)

@@ -223,7 +223,7 @@ def test_next(card):
     card.allocate(10)
 """
     )
-    child = runs.pytester.spawn_pytest("-p pytest_memreq.plugin --memreq-report --pdb")
+    child = runs.pytester.spawn_pytest("-p pytest_memreq.plugin --memreq-report --pdb", 60)
     child.expect(r"\(Pdb\)")
     child.sendline("p 'held is', type(held).__name__")
     child.expect(r"'held is', 'Tensor'")
