@@ -15,7 +15,7 @@ from pytest_memreq.cli.tables import aligned
 from pytest_memreq.gate.divergence import BOUND, Pair, pairs
 from pytest_memreq.gate.tolerance import FORM, Tolerance, parse_tolerance
 from pytest_memreq.reports.reading import read_results
-from pytest_memreq.reports.text import visible
+from pytest_memreq.reports.text import visible, without_commands
 from pytest_memreq.requirement import METRICS
 from pytest_memreq.results import Results
 from pytest_memreq.units import format_size
@@ -61,7 +61,7 @@ def validate_reports(arguments: argparse.Namespace) -> int:
         return CANNOT_TELL
     rows = [row for results in reports for row in _rows(results, bound)]
     if arguments.json:
-        print(json.dumps([_to_dict(row) for row in rows], indent=1))
+        print(without_commands(json.dumps([_to_dict(row) for row in rows], indent=1)))
     else:
         print("\n".join(_lines(rows, bound)))
     if not rows:

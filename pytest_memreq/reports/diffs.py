@@ -11,7 +11,7 @@ from pytest_memreq.gate.change import Change, signed
 from pytest_memreq.gate.explain import Explanation, explanation_lines
 from pytest_memreq.reports.comparing import Diff, TestDiff, metrics_changed
 from pytest_memreq.reports.markup import code, lines_of_code, table
-from pytest_memreq.reports.text import visible
+from pytest_memreq.reports.text import visible, without_commands
 from pytest_memreq.requirement import Peak
 from pytest_memreq.units import format_size
 
@@ -70,7 +70,7 @@ def as_json(diff: Diff) -> str:
         "notes": list(diff.notes),
         "summary": diff.summary(),
     }
-    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+    return without_commands(json.dumps(document, indent=1, allow_nan=False)) + "\n"
 
 
 FORMATS: dict[str, Callable[[Diff], str]] = {
