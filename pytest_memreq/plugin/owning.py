@@ -92,6 +92,7 @@ class Owning:
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
         """What is new after it is the fixture's, but for what fixtures within it took."""
+        __tracebackhide__ = True
         self._note_what_is_asked(fixturedef, request)
         meter = None if self._meters.lost else self._meter or self._awake()
         if meter is None:

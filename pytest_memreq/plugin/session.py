@@ -104,6 +104,7 @@ class Session:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
         """The device is there while fixtures are set up."""
+        __tracebackhide__ = True
         check = item.stash.get(CHECK, None)
         if check is None:
             return (yield)
@@ -153,6 +154,7 @@ class Session:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """The device is there while fixtures are torn down; then see what the test left."""
+        __tracebackhide__ = True
         course = item.stash.get(COURSE, None)
         if course is None or course.meter is None:
             outcome = yield

@@ -237,3 +237,73 @@ def pytest_memreq_backend(config):
     devices = {d["index"]: d["peak"]["allocated_bytes"] for d in tests["test_on_both"]["devices"]}
     assert devices == {0: 300, 1: 501}
     result.stdout.fnmatch_lines(["*device 1, Scripted card: 501 B*"])
+
+
+KEPT_FOR_LONG = """
+    import pytest
+    from conftest import BACKEND
+
+    class Cycle:
+        size = 0
+
+        def __init__(self):
+            self.myself = self
+
+        def __del__(self):
+            BACKEND.free(self.size)
+
+    kept = []
+
+    @pytest.mark.max_gpu_memory(5000)
+    @pytest.mark.parametrize("number", range(34))
+    def test_step(card, number):
+        card.allocate(10)
+        if number == 1:
+            kept.append(Cycle())
+
+    @pytest.mark.max_gpu_memory(5000)
+    def test_uses_it():
+        kept[0].size = 300
+        BACKEND.allocate(300)
+        kept.clear()
+
+    @pytest.mark.max_gpu_memory(5000)
+    def test_leaves_something():
+        BACKEND.allocate(7)
+
+    @pytest.mark.max_gpu_memory(5000)
+    @pytest.mark.parametrize("number", range(34))
+    def test_later(card, number):
+        card.allocate(10)
+"""
+
+
+# In a process of its own: what is set aside belongs to the whole process.
+def test_garbage_is_found_however_long_it_was_kept(runs):
+    runs.pytester.makepyfile(test_suite=KEPT_FOR_LONG)
+    runs.process().assert_outcomes(passed=70)
+    tests = results_of(runs.pytester)
+    assert tests["test_uses_it"]["leaked_bytes"] == 0
+    assert tests["test_leaves_something"]["leaked_bytes"] == 7
+    assert {tests[f"test_later[{n}]"]["held_bytes"] for n in range(34)} == {7}
+
+
+def test_what_tests_leave_to_look_through_does_not_grow_with_them(runs):
+    runs.pytester.makepyfile(
+        test_suite="""
+        import gc
+        import pytest
+
+        @pytest.mark.max_gpu_memory(5000)
+        @pytest.mark.parametrize("number", range(96))
+        def test_step(card, number):
+            card.allocate(10)
+            counts.append(len(gc.get_objects()))
+
+        counts = []
+
+        def test_counts():
+            assert max(counts[64:]) < 1.2 * max(counts[32:64])
+        """
+    )
+    runs.process().assert_outcomes(passed=97)

@@ -1,52 +1,105 @@
-"""A long simulation says on a terminal how far it is, and nowhere else."""
+"""A long simulation says how far it is: on a terminal, and nowhere else."""
+
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 
-SUITE = """
+pty = pytest.importorskip("pty")
+
+# Four seconds pass each time that somebody looks at the clock.
+CLOCK = """
+import itertools
+import pytest_memreq.plugin.progress as progress
+
+progress._now = itertools.count(step=4.0).__next__
+"""
+LONG = """
 import pytest, torch
 
 @pytest.mark.max_gpu_memory("1 GiB")
-def test_long():
-    x = torch.ones(8, device="cuda")
-    for _ in range(1000):
-        x = x + 1
-    print("said by the test")
+def test_long(capsys):
+    print("of the test")
+    tensor = torch.ones(10, device="cuda")
+    for _ in range(1100):
+        tensor + 1
+    assert capsys.readouterr().out == "of the test\\n"
+
+@pytest.mark.max_gpu_memory("1 GiB")
+def test_short():
+    tensor = torch.ones(10, device="cuda")
+    for _ in range(500):
+        tensor + 1
 """
-AT_ONCE = """
-import pytest_memreq.plugin.progress as progress
-progress.LONG_SECONDS = progress.EACH_SECONDS = 0.0
+TOLD = re.compile(r"simulating test_suite\.py::test_(\w+): ([\d,]+) operators, (\d+) s")
+
+
+def on_a_terminal(directory, *options):
+    """What a run shows on a terminal, and its status."""
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "pytest", "--memreq=simulate", *options]
+    with subprocess.Popen(
+        command, cwd=directory, stdin=subprocess.DEVNULL, stdout=its, stderr=its
+    ) as process:
+        os.close(its)
+        shown = b"".join(iter(lambda: _read(ours), b""))
+    os.close(ours)
+    return shown.decode(), process.returncode
+
+
+def _read(handle):
+    try:
+        return os.read(handle, 4096)
+    except OSError:  # Linux says so once nobody has the other end
+        return b""
+
+
+def test_a_terminal_shows_how_far_a_long_simulation_is_on_one_line(pytester):
+    pytester.makeconftest(CLOCK)
+    pytester.makepyfile(test_suite=LONG)
+    shown, status = on_a_terminal(pytester.path)
+    assert status == pytest.ExitCode.OK
+    assert TOLD.findall(shown) == [("long", "768", "12"), ("long", "1,024", "16")]
+    assert len([line for line in shown.split("\n") if TOLD.search(line)]) == 1  # written over
+    assert "of the test" not in shown
+    assert "[100%]" in shown
+
+
+def test_without_a_terminal_nothing_is_shown(pytester):
+    pytester.makeconftest(CLOCK)
+    pytester.makepyfile(test_suite=LONG)
+    result = pytester.runpytest("--memreq=simulate")
+    result.assert_outcomes(passed=2)
+    assert "simulating" not in result.stdout.str() + result.stderr.str()
+
+
+ASKED = """
+import os, pathlib, pytest
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session):
+    who = os.environ.get("PYTEST_XDIST_WORKER", "here")
+    is_told = session.config.pluginmanager.has_plugin("memreq-progress")
+    pathlib.Path(who).write_text(str(is_told))
 """
-OPTIONS = ("--memreq=simulate",)
 
 
-@pytest.fixture
-def suite(pytester, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")
-    pytester.makeconftest(AT_ONCE)
-    pytester.makepyfile(test_with_a_long_name=SUITE)
-    return pytester
-
-
-def test_on_a_terminal_it_is_told_on_one_line(suite):
-    child = suite.spawn_pytest(" ".join(OPTIONS), expect_timeout=60)
-    child.expect(r"\rsimulating test_w\S*_long: [0-9,]+ operators, \d+ s")
-    first = child.match[0]
-    child.expect(r"\rsimulating [^\r\n]*: 768 operators")
-    child.expect("1 passed")
-    child.wait()
-    assert len(first.strip()) < 60
-    assert b"said by the test" not in child.before
-
-
-@pytest.mark.parametrize("option", ["-q", "-s"])
-def test_who_wants_quiet_or_all_that_tests_print_is_not_told(suite, option):
-    child = suite.spawn_pytest(" ".join((*OPTIONS, option)), expect_timeout=60)
-    child.expect("1 passed")
-    assert b"simulating test" not in child.before
-    child.wait()
-
-
-def test_where_there_is_no_terminal_it_is_not_told(suite):
-    result = suite.runpytest_subprocess(*OPTIONS)
-    result.assert_outcomes(passed=1)
-    result.stdout.no_fnmatch_line("*operators*")
+@pytest.mark.parametrize(
+    ("options", "who", "is_told"),
+    [
+        ((), "here", True),
+        (("-v",), "here", True),
+        (("-q",), "here", False),
+        (("-s",), "here", False),
+        (("-p", "no:terminal"), "here", False),
+        (("-n1",), "gw0", False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_on_a_terminal_it_is_told_unless_somebody_did_not_want_it(pytester, options, who, is_told):
+    pytester.makeconftest(ASKED)
+    pytester.makepyfile(test_suite="def test_plain():\n    pass\n")
+    on_a_terminal(pytester.path, *options)
+    assert (pytester.path / who).read_text() == str(is_told)
