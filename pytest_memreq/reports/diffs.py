@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +12,7 @@ from pytest_memreq.reports.comparing import Diff, TestDiff, metrics_changed
 from pytest_memreq.reports.markup import code, lines_of_code, table
 from pytest_memreq.reports.text import visible
 from pytest_memreq.requirement import Peak
+from pytest_memreq.strict_json import to_text
 from pytest_memreq.units import format_size
 
 FORMAT = 1
@@ -70,7 +70,7 @@ def as_json(diff: Diff) -> str:
         "notes": list(diff.notes),
         "summary": diff.summary(),
     }
-    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+    return to_text(document, indent=1) + "\n"
 
 
 FORMATS: dict[str, Callable[[Diff], str]] = {

@@ -6,7 +6,6 @@ was killed or the disk was full, and is then left out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.reports.gathering import CutShort, Ended, Event, Judged, Left, Started
 from pytest_memreq.reports.reading import test_as_built
-from pytest_memreq.strict_json import build, check_format, parse, shown
+from pytest_memreq.strict_json import build, check_format, parse, shown, to_text
 
 NAME = "journal.jsonl"
 FORMAT = 1
@@ -68,4 +67,4 @@ def _keys(raw: dict[str, Any]) -> str:
 
 
 def _line(content: dict[str, Any]) -> str:
-    return json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n"
+    return to_text(content, separators=(",", ":")) + "\n"

@@ -167,7 +167,7 @@ def _of_metrics(name: str, peak: Peak | None) -> dict[str, object]:
 def _known(values: Mapping[str, object]) -> dict[str, str]:
     """Properties; what is not known has none."""
     known = {name: value for name, value in values.items() if value is not None}
-    return {f"memreq.{name}": _attribute(str(value)) for name, value in known.items()}
+    return {_attribute(f"memreq.{name}"): _attribute(str(value)) for name, value in known.items()}
 
 
 def _correct(element: ET.Element) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 
-# Control and format characters, separators other than the blank, surrogates, unassigned and
-# non-characters: they hide, reorder or break what a reader or a parser sees.
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# What is not printable (control and format characters, separators other than the blank, surrogates,
+# unassigned and non-characters) hides, reorders or breaks what a reader or a parser sees. These are
+# printable by their class and not seen either: fillers, joiners, the empty Braille cell, and
+# variation selectors, in which whole texts have been hidden.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 # What CI runners take for commands: GitHub `::name` at a line's start and `##[` anywhere, Azure
 # `##vso[`; GitLab and Jenkins read `[[ATTACHMENT|` and archive the file it names.
@@ -20,7 +23,7 @@ def visible(text: str, most: int | None = None) -> str:
 
     Longer than `most` characters, it keeps its beginning and end around an ellipsis.
     """
-    shown = text if text.isprintable() else "".join(map(_shown, text))
+    shown = text if _is_seen(text) else "".join(map(_shown, text))
     shown = _COMMANDS.sub(lambda match: f"{match[0][:-1]}\\{match[0][-1]}", shown)
     return shown if most is None else shortened(shown, most)
 
@@ -53,7 +56,11 @@ def digest(text: str) -> str:
 
 
 def _shown(character: str) -> str:
-    return _escaped(character) if unicodedata.category(character) in _INVISIBLE else character
+    return character if _is_seen(character) else _escaped(character)
+
+
+def _is_seen(text: str) -> bool:
+    return text.isprintable() and (text.isascii() or _UNSEEN.search(text) is None)
 
 
 def _escaped(character: str) -> str:

@@ -125,7 +125,7 @@ def test_the_report_becomes_a_comment_in_our_words(github, comment):
     assert body.startswith(f"{MARKER}\n\n### GPU memory: failed: 1 over\n")
     assert "trust me" not in body
     link = '<a href="https://github.example/octo/models/actions/runs/99">run 99</a>'
-    assert f"<sub>Commit <code>{SHA}</code>, {link}, which ended with <code>failure" in body
+    assert f"<sub>Commit `{SHA}`, {link}, which ended with `failure" in body
 
 
 def test_the_same_again_asks_for_no_change(github, comment):
@@ -184,11 +184,11 @@ def test_the_last_attempt_counts(github, comment):
 @pytest.mark.parametrize(
     ("tests", "conclusion", "said"),
     [
-        ([result(verdict="within")], "failure", "**The run ended with <code>failure</code> all"),
+        ([result(verdict="within")], "failure", "**The run ended with `failure` all"),
         ([result(verdict="within")], "success", ""),
         ([result()], "failure", ""),
-        ([result()], "success", "**The run ended with <code>success</code> all the same:** its w"),
-        ([result(verdict="within")], "timed_out", "<code>timed_out</code> all the same"),
+        ([result()], "success", "**The run ended with `success` all the same:** its w"),
+        ([result(verdict="within")], "timed_out", "`timed_out` all the same"),
     ],
 )
 def test_where_run_and_report_contradict_the_comment_says_so_first(
@@ -232,7 +232,7 @@ def test_files_that_may_say_what_is_allowed_are_named_first(
         github.artifacts.clear()
     assert comment()[0] == 0
     top = bodies(github)[0].partition("###")[0]
-    name = f"<code>{file['filename']}</code>"
+    name = f"`{file['filename']}`"
     said = f"\n\n**Changed here, and may say what is allowed:** {name}\n\n"
     assert top == (f"{MARKER}{said}" if is_named else f"{MARKER}\n\n")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pytest_memreq.cli.commenting.answers import Run
 from pytest_memreq.reports.markdown import MOST_BYTES, render
-from pytest_memreq.reports.markup import code
+from pytest_memreq.reports.markup import code_span
 from pytest_memreq.reports.rows import outcome
 from pytest_memreq.results import Results
 
@@ -44,7 +44,7 @@ def of_report(results: Results, frame: Frame) -> str:
 def of_no_report(problem: str, frame: Frame) -> str:
     """That nothing is known, and why."""
     heading = "### GPU memory: no report"
-    said = f"The measuring run gave none that can be used: {code(problem)}"
+    said = f"The measuring run gave none that can be used: {code_span(problem)}"
     unknown = f"{said}. So nothing is known of its tests."
     return "\n\n".join([frame.mark, *_changed(frame), heading, unknown, _end(frame)])
 
@@ -54,22 +54,21 @@ def _contradiction(said: str, run: Run) -> list[str]:
     if (said in GREEN) == (run.conclusion == SUCCESS):
         return []
     why = OTHERWISE_RED if said in GREEN else OTHERWISE_GREEN
-    return [f"**The run ended with {code(str(run.conclusion))} all the same:** {why}."]
+    return [f"**The run ended with {code_span(str(run.conclusion))} all the same:** {why}."]
 
 
 def _changed(frame: Frame) -> list[str]:
     if not frame.changed:
         return []
     shown, more = frame.changed[:SHOWN_FILES], len(frame.changed) - SHOWN_FILES
-    names = ", ".join(code(name, SHOWN_CHARACTERS) for name in shown)
+    names = ", ".join(code_span(name, SHOWN_CHARACTERS) for name in shown)
     end = f" and {more} more" if more > 0 else ""
     return [f"**Changed here, and may say what is allowed:** {names}{end}"]
 
 
 def _end(frame: Frame) -> str:
-    run = frame.run
+    run, ended = frame.run, code_span(str(frame.run.conclusion))
     return (
-        f'<sub>Commit {code(run.head_sha)}, <a href="{frame.link}">run {run.id}</a>, which ended '
-        f"with {code(str(run.conclusion))}. {FORGEABLE} Rendered by pytest-memreq {frame.version}."
-        "</sub>"
+        f'<sub>Commit {code_span(run.head_sha)}, <a href="{frame.link}">run {run.id}</a>, which '
+        f"ended with {ended}. {FORGEABLE} Rendered by pytest-memreq {frame.version}.</sub>"
     )
