@@ -5,7 +5,6 @@ The same dict travels from an xdist worker to its controller and into `memreq.js
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from pytest_memreq.gate.baseline import Before, DeviceClass, device_class
 from pytest_memreq.gate.hints import Hint
 from pytest_memreq.gate.verdict import VERDICT_WORDS, Cause, Word
 from pytest_memreq.requirement import METRICS, Breakdown, DevicePeak, Peak, Site, Survivor
+from pytest_memreq.strict_json import to_text
 
 FORMAT = 1
 Mode = Literal["measured", "simulated", "estimated"]
@@ -187,7 +187,7 @@ class Results:
 
 def to_json(results: Results) -> str:
     """`memreq.json`: strict JSON; a NaN or infinity raises ValueError instead of being written."""
-    return json.dumps(results.to_dict(), indent=1, allow_nan=False) + "\n"
+    return to_text(results.to_dict(), indent=1) + "\n"
 
 
 def _simulated_from_dict(raw: Mapping[str, Any]) -> Simulated:

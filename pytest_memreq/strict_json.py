@@ -1,5 +1,7 @@
 """JSON that anybody may have written: read strictly, with one line on what is wrong and where.
 
+And written so that it can be shown in a CI server's log, whatever its strings hold.
+
 Python's reader lets much pass that no writer of ours makes: NaN, a key given twice, true for 1.
 """
 
@@ -12,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from json import dumps  # itself: a test may have replaced it when a line of the journal is due
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pytest_memreq.errors import MemreqError
@@ -24,6 +27,18 @@ SHOWN_CHARACTERS = 60
 SIGNED = frozenset({"leaked_bytes"})  # what was given back counts too
 
 _CONFLICT = re.compile(rb"^(?:<<<<<<<|>>>>>>>|=======)(?: |\r?$)", re.MULTILINE)
+# As in reports/text: what runners take for commands. Only strings have such, and a string may have
+# any of its characters as an escape.
+_COMMANDS = re.compile(r"#(?=\[|vso\[)|(?<=\[)\[(?=attachment\|)", re.IGNORECASE)
+
+
+def to_text(raw: object, **layout: Any) -> str:
+    """Strict JSON in ASCII, in which no runner finds a command.
+
+    A NaN or infinity raises ValueError. `layout` is that of `json.dumps`.
+    """
+    text = dumps(raw, allow_nan=False, **layout)
+    return _COMMANDS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def parse(content: bytes, where: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ UNIT_BYTES = {
 PRINTED_UNITS = ("TiB", "GiB", "MiB", "KiB")
 MAX_BYTES = 2**63 - 1
 SIZE_FORMS = '"12 GiB", "500 MB" or a whole number of bytes'
+HUGE = "a number outside 0 to 2^63"
 LIMIT_FORMS = f'{SIZE_FORMS}, or a share of the card like "80%"'
 
 # [0-9], not \d: other scripts' digits look like numbers to a reader and are most often a mistake.
@@ -57,11 +58,11 @@ def parse_limit(limit: str | int) -> int | float:
         try:
             return parse_size(limit)
         except MemreqError:
-            raise MemreqError(f"{_shown(limit)} is not a limit; write {LIMIT_FORMS}") from None
+            raise MemreqError(f"{as_given(limit)} is not a limit; write {LIMIT_FORMS}") from None
     share = float(match[1]) / 100
     if not 0 < share <= 1:
         raise MemreqError(
-            f"{_shown(limit)} is not a share of a card; write more than 0% and at most 100%"
+            f"{as_given(limit)} is not a share of a card; write more than 0% and at most 100%"
         )
     return share
 
@@ -94,11 +95,15 @@ def _in_range(size_bytes: int | Decimal, given: object) -> int:
 
 
 def _not_a_size(given: object) -> MemreqError:
-    return MemreqError(f"{_shown(given)} is not a size; write {SIZE_FORMS}")
+    return MemreqError(f"{as_given(given)} is not a size; write {SIZE_FORMS}")
 
 
-def _shown(given: object) -> str:
+def as_given(given: object) -> str:
+    """What somebody gave, for a message: short, on one line, in ASCII."""
     if isinstance(given, int) and abs(given) > MAX_BYTES:
-        return "a number outside 0 to 2^63"  # repr of a huge int can itself raise
-    text = ascii(given)
+        return HUGE
+    try:
+        text = ascii(given)
+    except ValueError:  # within it is an int of more digits than Python writes
+        return HUGE
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -226,11 +226,11 @@ def test_exit_code_says_whether_it_fits(nets, run, argv, code, last):
             "ranks=6 does not divide by tens",
         ),
         (("estimate", "c.json", "--input", "1,4"), "'c.json' is read as a configuration; give --s"),
-        (("estimate", "missing.json"), "missing.json cannot be read: No such file"),
+        (("estimate", "missing.json"), "missing.json: is not there"),
         (("estimate", "broken.json"), "broken.json is not JSON: Expecting"),
         (("estimate", "deep.json"), "deep.json is not JSON: nested too deep"),
         (("estimate", "list.json"), "list.json holds a list, no configuration"),
-        (("estimate", "large.json"), "large.json is larger than 1 MiB"),
+        (("estimate", "large.json"), "large.json: is larger than 1.00 MiB"),
         (("estimate", "other.json"), "model_type 'bert' is not known; known are gpt2,"),
         (
             ("estimate", "c.json", "--solve", "batch"),

@@ -114,6 +114,25 @@ def test_only_the_edges_talk_to_the_world(module):
         assert not names & {"open", "environ", "print", "write_text", "write_bytes"}
 
 
+RUNS_FOREIGN = {
+    *("pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "yaml"),
+    *("telnetlib", "ftplib", "smtplib", "xmlrpc", "http", "socket", "requests"),
+}
+CALLS_FOREIGN = {"eval", "exec", "os.system", "os.popen", "torch.load", "pty.spawn", "__import__"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=path_of)
+def test_nothing_foreign_is_run_or_unpickled(module):
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    assert not {name.split(".")[0] for name in imports_of(tree, everywhere=True)} & RUNS_FOREIGN
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        assert ast.unparse(call.func) not in CALLS_FOREIGN, call.lineno
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert given.get("shell", "False") == "False", call.lineno
+        if ast.unparse(call.func).startswith("subprocess."):  # a list of words, never one text
+            assert not isinstance(call.args[0], (ast.Constant, ast.JoinedStr)), call.lineno
+
+
 @pytest.mark.parametrize("name", ["pytest_memreq", "pytest_memreq.plugin", "pytest_memreq.cli"])
 def test_loading_brings_no_torch(name):
     code = f"import sys, {name}; sys.exit('torch' in sys.modules)"

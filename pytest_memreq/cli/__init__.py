@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from typing import NoReturn
 
@@ -19,19 +20,28 @@ from pytest_memreq.cli import (
     validate,
 )
 from pytest_memreq.errors import MemreqError
+from pytest_memreq.reports.text import visible
 
 USAGE = 4
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command on `argv`, or on the process's arguments, and return its exit code."""
+    _print_whatever_comes()
     try:
         arguments = _parser().parse_args(argv)
         code: int = arguments.run(arguments)
     except MemreqError as error:
-        print(f"memreq: {error}", file=sys.stderr)
+        print(f"memreq: {visible(str(error))}", file=sys.stderr)
         return USAGE
     return code
+
+
+def _print_whatever_comes() -> None:
+    """Names of tests are anybody's: what an encoding does not have is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -14,6 +14,7 @@ from pathlib import Path
 from pytest_memreq.cli.adopting.reading import Found, Reading, read_tests
 from pytest_memreq.cli.adopting.writing import CannotWriteError, with_markers
 from pytest_memreq.errors import MemreqError
+from pytest_memreq.reports.files import is_directory, is_there
 from pytest_memreq.reports.text import visible
 
 ALL_DONE, TO_ADD, TO_LOOK_AT = 0, 1, 2
@@ -64,9 +65,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def _files(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
-        if path.is_dir():
+        if is_directory(path):
             found.update(dict.fromkeys(sorted(_within(path))))
-        elif path.is_file():
+        elif is_there(path):
             found[path] = None
         else:
             raise MemreqError(f"{path}: is no file and no folder; give test files or their folder")

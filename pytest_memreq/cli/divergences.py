@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,10 @@ from pytest_memreq.cli.tables import aligned
 from pytest_memreq.gate.divergence import BOUND, Pair, pairs
 from pytest_memreq.gate.tolerance import FORM, Tolerance, parse_tolerance
 from pytest_memreq.reports.reading import read_results
-from pytest_memreq.reports.text import visible, without_commands
+from pytest_memreq.reports.text import visible
 from pytest_memreq.requirement import METRICS
 from pytest_memreq.results import Results
+from pytest_memreq.strict_json import to_text
 from pytest_memreq.units import format_size
 
 HEAD = ("Test", "Metric", "Simulated", "Measured", "Difference", "On")
@@ -61,7 +61,7 @@ def validate_reports(arguments: argparse.Namespace) -> int:
         return CANNOT_TELL
     rows = [row for results in reports for row in _rows(results, bound)]
     if arguments.json:
-        print(without_commands(json.dumps([_to_dict(row) for row in rows], indent=1)))
+        print(to_text([_to_dict(row) for row in rows], indent=1))
     else:
         print("\n".join(_lines(rows, bound)))
     if not rows:

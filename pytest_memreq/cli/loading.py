@@ -15,6 +15,7 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.estimate import read_model
 from pytest_memreq.estimate.model import Model
 from pytest_memreq.estimate.transformer import Transformer
+from pytest_memreq.reports.files import is_directory, read_whole
 
 INPUT_FORMS = "1,3,224,224, for other than float32 1,1024:int64, for a keyword mask=1,1024:bool"
 MAX_CONFIG_BYTES = 2**20
@@ -27,9 +28,9 @@ _SHAPE = re.compile(
 def load(target: str, shapes: Sequence[str]) -> Model | Transformer:
     """The model of a MODEL argument, run on inputs of the shapes if there are any."""
     path = Path(target)
-    if path.suffix == ".json" or path.is_dir():
+    if path.suffix == ".json" or is_directory(path):
         _check_no_shapes(target, shapes, "read as a configuration; give --seq")
-        return read_model(_configuration(path / "config.json" if path.is_dir() else path))
+        return read_model(_configuration(path / "config.json" if is_directory(path) else path))
     if ":" in target:
         named = dict(_named_input(shape) for shape in shapes if "=" in shape)
         return read_model(_module(target), tuple(_inputs(shapes)), named)
@@ -49,13 +50,7 @@ def _check_no_shapes(target: str, shapes: Sequence[str], read_as: str) -> None:
 
 def _configuration(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_CONFIG_BYTES + 1)
-        if len(text) > MAX_CONFIG_BYTES:
-            raise MemreqError(f"{path} is larger than 1 MiB, too large for a configuration")
-        read = json.loads(text)
-    except OSError as error:
-        raise MemreqError(f"{path} cannot be read: {error.strerror}") from None
+        read = json.loads(read_whole(path, MAX_CONFIG_BYTES))
     except (ValueError, RecursionError) as error:
         said = str(error) if isinstance(error, ValueError) else "nested too deep"
         raise MemreqError(f"{path} is not JSON: {said}") from None

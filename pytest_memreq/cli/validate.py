@@ -23,7 +23,7 @@ from pytest_memreq.measure.backends import Backend
 from pytest_memreq.measure.meter import DeviceMeter
 from pytest_memreq.measure.overhead import StepTime, Stopwatch, levels, own_peak
 from pytest_memreq.measure.selftest import Outcome, Report, Workload, measure, measure_all
-from pytest_memreq.reports.files import write_whole
+from pytest_memreq.reports.files import is_directory, write_whole
 from pytest_memreq.requirement import Peak
 
 STEADY, NOT_STEADY = 0, 1
@@ -73,8 +73,12 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.repeats < FEWEST:
         raise MemreqError(f"--repeats {arguments.repeats}: it takes {FEWEST} or more to compare")
     output: Path | None = arguments.output
-    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+    if output is not None and not _takes_a_file(output):
         raise MemreqError(f"--output {output}: is not a file in a directory that is there")
+
+
+def _takes_a_file(output: Path) -> bool:
+    return not is_directory(output) and is_directory(output.absolute().parent)
 
 
 def validate(

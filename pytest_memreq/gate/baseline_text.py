@@ -8,11 +8,11 @@ between two changes. The peak stands right below the test's name, where a diff s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from pytest_memreq import strict_json
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.baseline import Baseline, DeviceClass, Entry, baseline_of
 from pytest_memreq.gate.largest import Largest, Thing
@@ -81,7 +81,7 @@ def _joined(lines: Iterable[str]) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, allow_nan=False)
+    return strict_json.to_text(value)
 
 
 def _entry(raw: object, where: str) -> Entry:

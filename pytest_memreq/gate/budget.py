@@ -9,7 +9,7 @@ from typing import Any
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.tolerance import Tolerance, parse_tolerance
 from pytest_memreq.requirement import METRICS, Metric
-from pytest_memreq.units import LIMIT_FORMS, parse_limit
+from pytest_memreq.units import LIMIT_FORMS, as_given, parse_limit
 
 Limit = int | float  # bytes, or a share of the card in (0, 1]
 PARTLY_USED_BYTES = 2 * 2**20 + 20 * 2**20
@@ -114,13 +114,15 @@ def parse_budget(given: Mapping[str, object], *, where: str) -> Budget:
             raise MemreqError(f"{where}: unknown {name!r}; known are {', '.join(known)}")
     gpu = given.get("gpu")
     if gpu is not None and not isinstance(gpu, str):
-        raise MemreqError(f'{where}: gpu={gpu!r} is not a card\'s name; write gpu="NVIDIA A10G"')
+        raise MemreqError(
+            f'{where}: gpu={as_given(gpu)} is not a card\'s name; write gpu="NVIDIA A10G"'
+        )
     enforce = given.get("enforce")
     if enforce is not None and enforce not in ENFORCE:
-        raise MemreqError(f'{where}: enforce={enforce!r} is not known; write enforce="cap"')
+        raise MemreqError(f'{where}: enforce={as_given(enforce)} is not known; write enforce="cap"')
     for name in SWITCHES:
         if given.get(name) not in (None, True, False):
-            raise MemreqError(f"{where}: {name}={given[name]!r} is neither True nor False")
+            raise MemreqError(f"{where}: {name}={as_given(given[name])} is neither True nor False")
     limits: dict[str, Any] = {
         metric: _parse(given.get(metric), f"{where}, {metric}") for metric in METRICS
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.verdict import Verdict, figure
-from pytest_memreq.units import SIZE_FORMS, parse_size
+from pytest_memreq.units import SIZE_FORMS, as_given, parse_size
 
 FORM = f'max_gpu_leak("0 B"), its limit {SIZE_FORMS}'
 
@@ -34,7 +34,7 @@ def parse_leak(
         raise MemreqError(f"{where}: unknown {next(iter(given))!r}; known are warmup, repeats")
     for name, count in counts.items():
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 1000:
-            raise MemreqError(f"{where}: {name}={count!r} is not a number from 1 to 1000")
+            raise MemreqError(f"{where}: {name}={as_given(count)} is not a number from 1 to 1000")
     return LeakLimit(limit_bytes=_size(limit, where), **counts)  # type: ignore[arg-type]  # ints now
 
 

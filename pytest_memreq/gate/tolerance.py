@@ -12,7 +12,7 @@ from typing import Literal
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.globs import matches
-from pytest_memreq.units import format_size, parse_size
+from pytest_memreq.units import as_given, format_size, parse_size
 
 Improved = Literal["warn", "fail"]
 IMPROVED: tuple[Improved, ...] = ("warn", "fail")
@@ -111,7 +111,7 @@ def _of_table(given: Mapping[object, object], where: str) -> Tolerance:
             raise MemreqError(f"{where}: unknown {name!a}; write {TABLE_FORM}")
     improved = given.get("improved")
     if improved not in (None, *IMPROVED):
-        raise MemreqError(f"{where}: improved = {_shown(improved)} is not one of warn, fail")
+        raise MemreqError(f"{where}: improved = {as_given(improved)} is not one of warn, fail")
     said = NO_TOLERANCE
     if "percent" in given or "bytes" in given:
         percent = _percent(given.get("percent", 0), given.get("percent"), where)
@@ -122,9 +122,11 @@ def _of_table(given: Mapping[object, object], where: str) -> Tolerance:
 
 def _percent(number: object, given: object, where: str) -> Decimal:
     if isinstance(number, bool) or not isinstance(number, (int, float, Decimal)):
-        raise MemreqError(f"{where}: percent = {_shown(given)} is not a number; write {TABLE_FORM}")
+        raise MemreqError(
+            f"{where}: percent = {as_given(given)} is not a number; write {TABLE_FORM}"
+        )
     if not 0 <= number <= 100:  # nor is NaN
-        raise MemreqError(f"{where}: {_shown(given)} is not from 0 to 100 %")
+        raise MemreqError(f"{where}: {as_given(given)} is not from 0 to 100 %")
     return Decimal(str(number))
 
 
@@ -138,9 +140,4 @@ def _size(size: object, where: str, given: object = None) -> int:
 
 
 def _refusal(given: object, where: str) -> MemreqError:
-    return MemreqError(f"{where}: {_shown(given)} is not a tolerance; write {FORM}")
-
-
-def _shown(given: object) -> str:
-    text = ascii(given)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return MemreqError(f"{where}: {as_given(given)} is not a tolerance; write {FORM}")

@@ -14,7 +14,7 @@ from pytest_memreq.plugin.baselines import Baselines, baselines_of
 from pytest_memreq.plugin.config import Settings, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
-from pytest_memreq.plugin.isolation import relay_for
+from pytest_memreq.plugin.isolation import RELAY, relay_for
 from pytest_memreq.plugin.options import add_options
 from pytest_memreq.plugin.outdating import outdate
 from pytest_memreq.plugin.recording import Recording
@@ -68,12 +68,12 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         settings = read_settings(config)
         baselines = _baselines_of(config, settings)
+        relay = relay_for(config)
     except MemreqError as error:
         raise pytest.UsageError(visible(str(error))) from None
     plugins = config.pluginmanager
-    relay = relay_for(config)
     if relay is not None:
-        plugins.register(relay, "memreq-relay")
+        plugins.register(relay, RELAY)
     elif not hasattr(config, "workerinput"):
         reporting = Reporting(config, settings, baselines)
         plugins.register(reporting, "memreq-reporting")

@@ -15,6 +15,7 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.baseline_update import file_of
 from pytest_memreq.plugin.baselines import DEFAULT, place_of
 from pytest_memreq.plugin.config import Settings
+from pytest_memreq.reports.files import is_absent, is_there
 from pytest_memreq.reports.reading import read_baseline
 
 REPOSITORY = ".git"  # a directory, or a file in a worktree
@@ -33,7 +34,8 @@ def check_elsewhere(
     of the repository. Not where the user has named one, or ignores what is missing.
     """
     place = place_of(config, settings)
-    if settings.baseline is not None or settings.baseline_missing == "ignore" or place.exists():
+    is_said = settings.baseline is not None or settings.baseline_missing == "ignore"
+    if is_said or not is_absent(place):
         return
     found = _nearest(config.invocation_params.dir)
     if found is None or not _is_meant(found, config.rootpath, items, judged):
@@ -46,7 +48,7 @@ def check_elsewhere(
 
 def _nearest(start: Path) -> Path | None:
     found = (place / DEFAULT for place in _up_to_the_top(start))
-    return next((path for path in found if path.is_file()), None)
+    return next((path for path in found if is_there(path)), None)
 
 
 def _up_to_the_top(start: Path) -> Iterator[Path]:

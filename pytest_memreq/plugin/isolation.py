@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from pytest_memreq.plugin.checks import CHECK
 from pytest_memreq.plugin.meters import Meters
 from pytest_memreq.plugin.wire import annotate
 from pytest_memreq.reports.text import visible_lines
+from pytest_memreq.strict_json import build, parse
 
-VARIABLE = "PYTEST_MEMREQ_ISOLATED"  # a JSON object: the test's node id and file, and the reports'
+RELAY = "memreq-relay"
+VARIABLE = "PYTEST_MEMREQ_ISOLATED"  # a Task, as JSON
 LOOK_SECONDS = 0.05
 SHOWN_CHARACTERS = 4000
 # Options that another plugin needs so that one test in a process of its own does not start more,
@@ -31,13 +34,22 @@ SHOWN_CHARACTERS = 4000
 QUIETING = {"xdist": "-n0", "_cov": "--no-cov"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """The test's node id and file, and the file for its reports."""
+
+    nodeid: str
+    file: str
+    reports: str
+
+
 class Relay:
     """In the process of its own: runs one test, and writes each report where its parent reads."""
 
-    def __init__(self, config: pytest.Config, path: str, nodeid: str) -> None:
+    def __init__(self, config: pytest.Config, task: Task) -> None:
         self._config = config
-        self._path = Path(path)
-        self._nodeid = nodeid
+        self._path = Path(task.reports)
+        self._nodeid = task.nodeid
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
@@ -59,21 +71,26 @@ class Relay:
 
 
 def relay_for(config: pytest.Config) -> Relay | None:
-    """The relay of this process, None for one that reports by itself."""
-    if VARIABLE not in os.environ:
+    """The relay of this process, None for one that reports by itself.
+
+    Raises MemreqError where the variable holds something else.
+    """
+    given = os.environ.pop(VARIABLE, None)  # a pytest that the test starts is another run
+    if given is None:
         return None
-    task: dict[str, str] = json.loads(os.environ[VARIABLE])
+    task = build(Task, parse(given.encode("utf-8", "replace"), VARIABLE), VARIABLE)
     config.option.xmlpath = None  # the file is the other process's
     # Instead of what the command line or the settings name.
     config.option.pyargs = False
-    config.args = [task["file"]]
-    return Relay(config, task["reports"], task["nodeid"])
+    config.args = [task.file]
+    return Relay(config, task)
 
 
 def is_to_isolate(item: pytest.Item) -> bool:
     """True for a test that asks for it, unless this is the process that it got."""
     check = item.stash.get(CHECK, None)
-    return check is not None and bool(check.budget.isolate) and VARIABLE not in os.environ
+    is_asked = check is not None and bool(check.budget.isolate)
+    return is_asked and not item.config.pluginmanager.hasplugin(RELAY)
 
 
 def run_isolated(item: pytest.Item, meters: Meters) -> None:
@@ -104,11 +121,11 @@ def _run(item: pytest.Item, reports: Path) -> subprocess.CompletedProcess[str]:
         *arguments,
         *quieting,
     ]
-    task = {"nodeid": item.nodeid, "file": str(item.path), "reports": str(reports)}
+    task = Task(nodeid=item.nodeid, file=str(item.path), reports=str(reports))
     return subprocess.run(  # noqa: S603 - this interpreter, and no shell
         command,
         cwd=config.invocation_params.dir,
-        env={**os.environ, VARIABLE: json.dumps(task)},
+        env={**os.environ, VARIABLE: json.dumps(asdict(task))},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from pytest_memreq.gate.baseline import Entry
 from pytest_memreq.gate.baseline_update import Change, Update
-from pytest_memreq.reports.markup import code_span
+from pytest_memreq.reports.markup import code_cell, code_span
 from pytest_memreq.reports.text import visible
 from pytest_memreq.requirement import METRICS, Metric
 from pytest_memreq.units import format_size
@@ -63,7 +63,7 @@ def _row(change: Change, metric: Metric) -> tuple[str, ...]:
     old_bytes = None if old is None else old.peak.of(metric)
     new_bytes = None if new is None else new.peak.of(metric)
     return (
-        code_span(change.entry.nodeid),
+        code_cell(change.entry.nodeid),
         metric,
         _size(old, old_bytes) + _origin(change),
         _size(new, new_bytes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -11,8 +10,9 @@ from pytest_memreq.gate.change import Change, signed
 from pytest_memreq.gate.explain import Explanation, explanation_lines
 from pytest_memreq.reports.comparing import Diff, TestDiff, metrics_changed
 from pytest_memreq.reports.markup import code, lines_of_code, table
-from pytest_memreq.reports.text import visible, without_commands
+from pytest_memreq.reports.text import visible
 from pytest_memreq.requirement import Peak
+from pytest_memreq.strict_json import to_text
 from pytest_memreq.units import format_size
 
 FORMAT = 1
@@ -70,7 +70,7 @@ def as_json(diff: Diff) -> str:
         "notes": list(diff.notes),
         "summary": diff.summary(),
     }
-    return without_commands(json.dumps(document, indent=1, allow_nan=False)) + "\n"
+    return to_text(document, indent=1) + "\n"
 
 
 FORMATS: dict[str, Callable[[Diff], str]] = {

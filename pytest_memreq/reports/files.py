@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -24,6 +26,9 @@ REPORTS: dict[str, Callable[[Results], str]] = {
     "index.html": html.render,
 }
 LINK = "{}: is a symbolic link; remove it, files are not written through one"
+NO_FILE = "{}: cannot be written: it is not a file"
+# Neither through a link that was put there since it was looked at, nor waiting at a pipe's end.
+CAREFULLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 # From a file's path to what is around the making of it.
@@ -39,9 +44,11 @@ def write_reports(
     """Write every report into `directory`, made if need be.
 
     Each file is replaced in one step. Raises MemreqError naming the path and what is wrong with
-    it; files that were there before are then as they were.
+    it, a directory that is a symbolic link too; files that were there before are then as they were.
     """
     try:
+        if stat.S_ISLNK(_mode(directory) or 0):
+            raise MemreqError(LINK.format(directory))
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise failure(directory, error) from None
@@ -51,19 +58,23 @@ def write_reports(
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file in one step; a symbolic link at its place is refused, not followed."""
-    if path.is_symlink():
-        raise MemreqError(LINK.format(path))
+    """Replace a file in one step; a link, a pipe or a device at its place is refused and stays."""
     try:
+        _check_place(path)
         _replace(path, text.encode("utf-8"))
     except OSError as error:
         raise failure(path, error) from None
 
 
 def append(path: Path, text: str) -> None:
-    """Add to the end of a file that may be there, such as a job's summary."""
+    """Add to the end of a file that may be there, such as a job's summary.
+
+    Raises MemreqError naming the path; what `write_whole` refuses is refused here too.
+    """
     try:
-        with path.open("a", encoding="utf-8") as file:
+        _check_place(path)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | CAREFULLY, 0o666)
+        with open(handle, "a", encoding="utf-8") as file:  # noqa: PTH123 - it is open already
             file.write(text)
     except OSError as error:
         raise failure(path, error) from None
@@ -75,8 +86,9 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
     Raises MemreqError naming the path for anything else, and for more than `most_bytes`.
     """
     try:
-        if not path.is_file():  # a pipe would never end
-            raise MemreqError(f"{path}: is not {'a file' if path.exists() else 'there'}")
+        mode = _mode(path, follows=True)
+        if mode is None or not stat.S_ISREG(mode):  # a pipe would never end
+            raise MemreqError(f"{path}: is not {'there' if mode is None else 'a file'}")
         with path.open("rb") as file:
             content = file.read(most_bytes + 1)
     except OSError as error:
@@ -88,25 +100,56 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
 
 def is_there(path: Path) -> bool:
     """True for a file, which may be a symbolic link to one."""
+    return _is(stat.S_ISREG, path)
+
+
+def is_directory(path: Path) -> bool:
+    """True for a directory, which may be a symbolic link to one."""
+    return _is(stat.S_ISDIR, path)
+
+
+def is_absent(path: Path) -> bool:
+    """True where there is nothing; a link to nowhere, or what cannot be looked at, is something."""
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # what a system takes for no name is that of no file
+        return _mode(path) is None
+    except OSError:
         return False
 
 
 def check_writable(path: Path) -> None:
     """Raise MemreqError naming the path where `write_whole` would; what is there stays."""
-    if path.is_symlink():
-        raise MemreqError(LINK.format(path))
     try:
-        if path.exists() and not path.is_file():
-            raise MemreqError(f"{path}: is not a file")
-        if path.exists() and not os.access(path, os.W_OK):
+        _check_place(path)
+        if not is_absent(path) and not os.access(path, os.W_OK):
             raise MemreqError(f"{path}: cannot be written: it is read-only")
         with tempfile.TemporaryFile(dir=path.parent):  # it is replaced by a new one beside it
             pass
     except OSError as error:
         raise failure(path, error) from None
+
+
+def _check_place(path: Path) -> None:
+    """Raise MemreqError where something else than a file is: a device would be lost for good."""
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        raise MemreqError((LINK if stat.S_ISLNK(mode) else NO_FILE).format(path))
+
+
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    try:
+        return kind(_mode(path, follows=True) or 0)
+    except OSError:  # what a system takes for no name is that of nothing
+        return False
+
+
+def _mode(path: Path, *, follows: bool = False) -> int | None:
+    """What is there, as `stat` has it, None for nothing; raises OSError for all else."""
+    try:
+        return path.stat(follow_symlinks=follows).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:  # it has a NUL, or characters that no name has
+        raise OSError(errno.EINVAL, "it is no name of a file") from None
 
 
 def _styled(style: Style) -> Mapping[str, Callable[[Results], str]]:

@@ -18,17 +18,25 @@ SPAN_CHARACTERS = 200
 
 
 def code(text: str, most: int = CODE_CHARACTERS) -> str:
-    """HTML: text on one line, as it is, whatever is in it."""
+    """HTML: text on one line, as it is, whatever is in it; for blocks of HTML alone.
+
+    In a line of Markdown, what is between tags is read as Markdown: there it is `code_span`.
+    """
     return f"<code>{html.escape(visible(text, most)) or ' '}</code>"
 
 
 def code_span(text: str, most: int = SPAN_CHARACTERS) -> str:
-    """Markdown: the same, within a table of Markdown too."""
-    shown = visible(text, most).replace("|", r"\|")
+    """Markdown: the same, in a line that is read as Markdown."""
+    shown = visible(text, most)
     longest = max(map(len, re.findall("`+", shown)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if longest or not shown.strip() else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def code_cell(text: str, most: int = SPAN_CHARACTERS) -> str:
+    """Markdown: the same, in a table of Markdown, which takes a `\\|` for the `|` of a text."""
+    return code_span(text, most).replace("|", r"\|")
 
 
 def lines_of_code(lines: Iterable[str]) -> str:

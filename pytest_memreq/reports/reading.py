@@ -11,7 +11,7 @@ from typing import Any
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.baseline import Baseline
 from pytest_memreq.gate.baseline_text import from_text
-from pytest_memreq.reports.files import read_whole
+from pytest_memreq.reports.files import is_absent, is_directory, read_whole
 from pytest_memreq.results import FORMAT, Results
 from pytest_memreq.strict_json import build, check_format, parse, shown
 
@@ -34,7 +34,7 @@ def read_results(path: Path) -> Results:
     Raises MemreqError, in one line that begins with the path, for whatever else it holds. Keys that
     this version does not know are passed over, and what an older one did not write is not known.
     """
-    file = path / NAME if path.is_dir() else path
+    file = path / NAME if is_directory(path) else path
     return results_of(read_whole(file, MAX_REPORT_BYTES), str(file))
 
 
@@ -43,14 +43,14 @@ def read_baseline(path: Path) -> Baseline | None:
 
     Raises MemreqError, in one line that begins with the path, for whatever else it holds.
     """
-    if not path.exists() and not path.is_symlink():  # a link to nowhere is a mistake
+    if is_absent(path):  # a link to nowhere is a mistake
         return None
     return from_text(read_whole(path, MAX_BASELINE_BYTES), str(path))
 
 
 def read_either(path: Path) -> Results | Baseline:
     """A report or a baseline, whichever the file holds; raises MemreqError for all else."""
-    file = path / NAME if path.is_dir() else path
+    file = path / NAME if is_directory(path) else path
     content = read_whole(file, MAX_REPORT_BYTES)
     is_baseline = "entries" in parse(content, str(file))
     return from_text(content, str(file)) if is_baseline else results_of(content, str(file))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 
-# Control and format characters, separators other than the blank, surrogates, unassigned and
-# non-characters: they hide, reorder or break what a reader or a parser sees.
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
-# Letters and marks that are drawn as nothing: of Unicode's Default_Ignorable_Code_Point those that
-# are of no category above, and the blank pattern of Braille. Names that differ in them look alike.
-_DRAWN_AS_NOTHING = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
-    "\U000e0100-\U000e01ef]"
+# What is not printable (control and format characters, separators other than the blank, surrogates,
+# unassigned and non-characters) hides, reorders or breaks what a reader or a parser sees. These are
+# printable by their class and not seen either: fillers, joiners, the empty Braille cell, and
+# variation selectors, in which whole texts have been hidden.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
 # What CI runners take for commands: GitHub `::name` at a line's start and `##[` anywhere, Azure
@@ -26,8 +23,7 @@ def visible(text: str, most: int | None = None) -> str:
 
     Longer than `most` characters, it keeps its beginning and end around an ellipsis.
     """
-    shown = text if text.isprintable() else "".join(map(_shown, text))
-    shown = _DRAWN_AS_NOTHING.sub(lambda match: _escaped(match[0]), shown)
+    shown = text if _is_seen(text) else "".join(map(_shown, text))
     shown = _COMMANDS.sub(lambda match: f"{match[0][:-1]}\\{match[0][-1]}", shown)
     return shown if most is None else shortened(shown, most)
 
@@ -35,14 +31,6 @@ def visible(text: str, most: int | None = None) -> str:
 def visible_lines(text: str) -> str:
     """As `visible`, line by line: newlines stay."""
     return "\n".join(visible(line) for line in text.split("\n"))
-
-
-def without_commands(json_text: str) -> str:
-    """JSON that says the same, with nothing in it that a runner takes for a command.
-
-    In JSON, what begins a command is within a string, and any character of a string may be escaped.
-    """
-    return _COMMANDS.sub(lambda match: f"{match[0][:-1]}\\u{ord(match[0][-1]):04x}", json_text)
 
 
 def shortened(text: str, most: int) -> str:
@@ -68,8 +56,11 @@ def digest(text: str) -> str:
 
 
 def _shown(character: str) -> str:
-    is_seen = character == " " or unicodedata.category(character) not in _INVISIBLE
-    return character if is_seen else _escaped(character)
+    return character if _is_seen(character) else _escaped(character)
+
+
+def _is_seen(text: str) -> bool:
+    return text.isprintable() and (text.isascii() or _UNSEEN.search(text) is None)
 
 
 def _escaped(character: str) -> str:

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 from pytest_memreq.gate.baseline import baseline_of
 from pytest_memreq.gate.baseline_update import Found, update, without
 from pytest_memreq.reports.baseline_table import render
-from pytest_memreq.reports.markup import code_span
+from pytest_memreq.reports.markup import code_cell, code_span
 from pytest_memreq.requirement import Peak
 from tests.gate.baselines import H200, L4, entry
 from tests.reports.hostile import NAMES
@@ -96,5 +96,6 @@ def test_any_name_stays_in_its_cell(name):
 
 
 def test_a_code_span_shows_what_is_there():
-    assert code_span("a|b") == r"`a\|b`"
+    assert code_cell("a|b") == r"`a\|b`"
+    assert code_span("a|b") == "`a|b`"
     assert code_span("`") == "`` ` ``"
