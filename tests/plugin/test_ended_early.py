@@ -131,8 +131,9 @@ def test_a_killed_runs_figures_are_kept(suite, capsys):
     report = report_of(suite)
     assert len(report["tests"]) >= 3
     assert set(sizes_of(report)) <= set(WHOLE)
-    assert len(report["running"]) == 1
-    assert f"Running when it ended: {report['running'][0]}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert len(report["running"]) <= 1  # none between two tests
+    assert all(f"Running when it ended: {nodeid}" in told for nodeid in report["running"])
 
 
 def test_a_test_that_ends_the_process_is_named(suite):
@@ -242,7 +243,7 @@ def test_where_reports_cannot_be_written_the_journal_is_kept(suite):
         file.write(textwrap.dedent(IN_THE_WAY))
     code, output = run(suite)
     assert code == 1
-    assert "memreq.xml: cannot be written: Is a directory; memreq render " in output
+    assert "memreq.xml: cannot be written: it is not a file; memreq render " in output
     (suite / "memreq-report" / "memreq.xml").rmdir()
     # The JSON file was written, and says all.
     assert render(suite) == 0
