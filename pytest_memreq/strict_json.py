@@ -103,7 +103,7 @@ def shown(raw: object) -> str:
     """A parsed value for a message: short, on one line, in ASCII."""
     if isinstance(raw, (dict, list)):
         return "an object" if isinstance(raw, dict) else "a list"
-    text = ascii(raw) if isinstance(raw, str) else json.dumps(raw)
+    text = ascii(raw) if isinstance(raw, str) else dumps(raw)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
 

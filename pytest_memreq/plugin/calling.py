@@ -46,7 +46,7 @@ def _concluded(
             outcome = yield
         raise_kept(item)
         course.repeat(item)
-    except BaseException as error:
+    except BaseException as error:  # an interrupt and pytest's own outcomes too; it goes on
         course.conclude_failed(error)
         _explain(item, course, recording, settings)
         raise

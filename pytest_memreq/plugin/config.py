@@ -17,8 +17,14 @@ from pytest_memreq.gate.baseline_update import WHICH, Which
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
 from pytest_memreq.gate.divergence import BOUND
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
-from pytest_memreq.plugin.choices import ANNOTATIONS, HISTORY, MODES, UNCHECKED
-from pytest_memreq.plugin.options import destination, option_name
+from pytest_memreq.plugin.options import (
+    ANNOTATIONS,
+    HISTORY,
+    MODES,
+    UNCHECKED,
+    destination,
+    option_name,
+)
 from pytest_memreq.reports.annotations import Vendor
 from pytest_memreq.reports.junit import FAMILIES, Family
 from pytest_memreq.reports.style import Style

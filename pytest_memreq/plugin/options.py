@@ -9,9 +9,13 @@ import pytest
 
 from pytest_memreq.gate.baseline import MISSING
 from pytest_memreq.gate.baseline_update import WHICH
-from pytest_memreq.plugin.choices import ANNOTATIONS, HISTORY, MODES, UNCHECKED
+from pytest_memreq.reports.annotations import RUNNERS
 from pytest_memreq.reports.junit import FAMILIES
 
+MODES = ("auto", "measure", "simulate", "both", "off")
+UNCHECKED = ("fail", "skip")
+HISTORY = ("over", "all", "off")
+ANNOTATIONS = ("auto", *RUNNERS, "off")
 FLAG = {"action": "store_const", "const": True}
 # What pytest's parser is told of each, by the key in Settings.
 OPTIONS: Mapping[str, Mapping[str, Any]] = {

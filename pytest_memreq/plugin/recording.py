@@ -27,7 +27,7 @@ SHOWN_STALE = 5
 MARK = "mark them with max_gpu_memory(), or take their entries out with memreq baseline prune"
 UNFINISHED = "the run did not finish: the baseline is as it was"
 NO_TESTS = "no test ran: the baseline is as it was"
-BY_THE_FIRST = "the baseline is written by the first rank (RANK=0), not by this one"
+NOT_THE_WRITER = "the baseline is written by the first rank (RANK=0), not by this one"
 
 
 class Recording:
@@ -70,7 +70,7 @@ class Recording:
 
     def _why_not(self, exitstatus: int) -> str:
         if not self._baselines.ranks.is_writer:
-            return BY_THE_FIRST
+            return NOT_THE_WRITER
         if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             return NO_TESTS
         is_over = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)

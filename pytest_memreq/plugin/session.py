@@ -142,7 +142,7 @@ class Session:
             course.lose(error)
             # What the device said first, and not that we could not ask it any more.
             raise (error.__cause__ or error) from None
-        except BaseException as error:
+        except BaseException as error:  # pytest's own outcomes too; it goes on
             enforce(item.nodeid, course, self.settings, error)
             raise
         finally:

@@ -7,13 +7,13 @@ leaves out: the passed tests first, then what bears the verdicts out, then the m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 
 from pytest_memreq.gate.change import signed
 from pytest_memreq.reports.markup import code, code_span, folded, lines_of_code, row, table
 from pytest_memreq.reports.rows import (
     counted,
     counted_notes,
+    described,
     evidence,
     needs_a_look,
     outcome,
@@ -132,10 +132,7 @@ def _divergence(test: TestResult) -> Sequence[str]:
 
 
 def _environment(where: Environment) -> Iterator[tuple[str, str]]:
-    for name, value in asdict(where).items():
-        if value is not None:
-            shown = size_text(value) if name == "gpu_bytes" else str(value)
-            yield name.replace("_bytes", " memory"), code(shown, SHORT_CHARACTERS)
+    return ((name, code(text, SHORT_CHARACTERS)) for name, text in described(where))
 
 
 def _notes(results: Results) -> Iterator[tuple[str, str]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
 from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import SHOWN_SITES, describe_site, describe_survivor, figure
 from pytest_memreq.reports.text import visible
 from pytest_memreq.requirement import METRICS, Breakdown, Metric
-from pytest_memreq.results import Results, TestResult
+from pytest_memreq.results import Environment, Results, TestResult
 from pytest_memreq.units import format_size
 
 WORST_FIRST = ("over", "regressed", "error", "unchecked", "improved", "expected")
@@ -107,6 +108,23 @@ def unfinished(results: Results, quote: Callable[[str], str] = visible) -> str |
     shown = ", ".join(map(quote, results.running[:SHOWN]))
     more = len(results.running) - SHOWN
     return f"{UNFINISHED}. Running when it ended: {shown}{f' and {more} more' * (more > 0)}"
+
+
+def source(where: Environment) -> str:
+    """One line: how the figures were found, and on what; made safe."""
+    if where.mode is None:
+        return "nothing was simulated or measured"
+    card = f"{where.gpu} ({format_size(where.gpu_bytes)})" if where.gpu_bytes else f"{where.gpu}"
+    torch = str(where.torch).partition("+")[0]  # without the build, which the files name
+    return visible(f"{where.mode} on {card}, torch {torch}")
+
+
+def described(where: Environment) -> Iterator[tuple[str, str]]:
+    """What is known of an environment, by name; the text as it is."""
+    for name, value in asdict(where).items():
+        if value is not None:
+            text = size_text(value) if name == "gpu_bytes" else str(value)
+            yield name.replace("_bytes", " memory").replace("_", " "), text
 
 
 def counted_notes(results: Results) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from pytest_memreq.reports.rows import (
     needs_a_look,
     shown_verdict,
     size_text,
+    source,
     tightest,
     unfinished,
     used_shares,
@@ -37,7 +38,9 @@ class Line:
 
 def render(results: Results, *, width: int) -> list[Line]:
     """The section's lines, none wider than `width` but for a reason or a site."""
-    lines = [Line(_heading(results))]
+    where = results.environment
+    of_peaks = "" if where.mode is None else "; peaks are of allocated"
+    lines = [Line(f"{source(where)}{of_peaks}")]
     unknown = unfinished(results)
     lines += [Line(unknown, "error")] if unknown else []
     for test in results.tests:
@@ -45,15 +48,6 @@ def render(results: Results, *, width: int) -> list[Line]:
         lines += [Line(INDENT + text, test.verdict) for text in _details(test)]
     lines += [Line(f"note: {visible(note)} ({count})") for note, count in counted_notes(results)]
     return [*lines, Line(counted(results))]
-
-
-def _heading(results: Results) -> str:
-    where = results.environment
-    if where.mode is None:
-        return "nothing was simulated or measured"
-    card = f"{where.gpu} ({format_size(where.gpu_bytes)})" if where.gpu_bytes else f"{where.gpu}"
-    torch = str(where.torch).partition("+")[0]  # without the build, which the files name
-    return visible(f"{where.mode} on {card}, torch {torch}; peaks are of allocated")
 
 
 def _rows(test: TestResult, width: int) -> Iterator[str]:

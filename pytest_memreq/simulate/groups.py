@@ -228,9 +228,10 @@ class Groups:
 
 def _from_environment(name: str, environment: Mapping[str, str]) -> int:
     value = environment.get(name, "")
-    if value.isdecimal():
+    if value.isdecimal() and len(value) < 10:
         return int(value)
+    given = repr(value[:40]) if value else "not set"
     raise SimulationError(
-        f"init_process_group: {name} is {f'{value!r}' if value else 'not set'}; say which ranks "
-        "are simulated: simulate(step, world_size=8, rank=0)"
+        f"init_process_group: {name} is {given}; say which ranks are simulated: "
+        "simulate(step, world_size=8, rank=0)"
     )

@@ -1,17 +1,14 @@
-"""What the page shows of one test: frozen values for the templates, every text still as it is."""
+"""What the page shows of one test."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.change import shape_text, signed
-from pytest_memreq.gate.hints import Hint
 from pytest_memreq.gate.verdict import describe_survivor, figure
 from pytest_memreq.reports.html import curve, treemap
 from pytest_memreq.reports.html.boxes import Box
+from pytest_memreq.reports.html.view import Card, Figures, Listing, Live, Row
 from pytest_memreq.reports.rows import (
     breakdown_text,
     needs_a_look,
@@ -24,7 +21,7 @@ from pytest_memreq.reports.text import shortened, visible
 from pytest_memreq.requirement import METRICS, Metric, Site
 from pytest_memreq.results import Simulated, TestResult
 from pytest_memreq.timeline import REPORTED_POINTS, thin_out
-from pytest_memreq.units import format_size, parse_size
+from pytest_memreq.units import format_size
 
 ROW_CHARACTERS = 160
 NAME_CHARACTERS = 400
@@ -32,88 +29,6 @@ TEXT_CHARACTERS = 1000
 SHOWN_SITES, SHOWN_BESIDE_NO_PLOT = 12, 3
 SHOWN_LINES = 20
 NOT_THERE = "-"
-
-_SIGNED = re.compile(r"([+-])([0-9]+(?:\.[0-9]+)? [KMGT]?i?B) ")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A row of the table of all tests; `anchor` leads to its card, where there is one."""
-
-    verdict: str
-    name: str
-    anchor: str
-    peak: str
-    budget: str
-    used: str
-    baseline: str
-    change: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """One metric of a test beside all that it is held against."""
-
-    metric: str
-    peak: str
-    budget: str
-    used: str
-    baseline: str
-    change: str
-    simulated: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grown:
-    """A line on what changed since the baseline; `share` is its part of the largest change."""
-
-    text: str
-    share: float = 0.0
-    is_more: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """Something that was live at the peak."""
-
-    size: str
-    share: str
-    category: str
-    module: str
-    what: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
-    """Lines under a heading, and how many more there are."""
-
-    title: str
-    lines: tuple[str, ...]
-    more: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """All of a test; `curve` and `tiles` are there where it has plots."""
-
-    anchor: str
-    verdict: str
-    name: str
-    place: str
-    facts: str
-    reasons: tuple[str, ...]
-    figures: tuple[Figures, ...]
-    has_simulated: bool
-    grown: tuple[Grown, ...]
-    hints: tuple[Hint, ...]
-    live: tuple[Live, ...]
-    live_more: str
-    breakdown: str
-    listings: tuple[Listing, ...]
-    curve: curve.Curve | None = None
-    curve_of: str = ""
-    tiles: tuple[treemap.Tile, ...] = ()
 
 
 def row_of(test: TestResult, anchor: str = "") -> Row:
@@ -149,7 +64,7 @@ def card_of(test: TestResult, anchor: str, *, has_plots: bool) -> Card:
         reasons=tuple(map(shown, test.reason.split("; ", SHOWN_LINES))),
         figures=tuple(_figures(test)),
         has_simulated=test.simulated is not None,
-        grown=_grown(test.grew[:SHOWN_LINES]),
+        grown=tuple(map(shown, test.grew[:SHOWN_LINES])),
         hints=test.hints[:SHOWN_LINES],
         live=tuple(_live(site, total) for site in test.sites[:sites]),
         live_more=_rest(test.sites[sites:]),
@@ -234,33 +149,6 @@ def _difference(was: int | None, now: int | None) -> str:
         return NOT_THERE
     share = f", {now / was - 1:+.1%}" if was and now != was else ""
     return f"{signed(now - was)}{share}" if now != was else "same"
-
-
-def _grown(lines: Sequence[str]) -> tuple[Grown, ...]:
-    """The lines with their sizes, those of single changes against the largest of them."""
-    sizes = [_signed_bytes(line) for line in lines]
-    sums = [" against " in line for line in lines]
-    parts = [abs(size) for size, is_sum in zip(sizes, sums, strict=True) if not is_sum]
-    most = max(parts, default=0)
-    return tuple(
-        Grown(
-            text=shown(line),
-            share=0.0 if is_sum or not most else abs(size) / most,
-            is_more=size >= 0,
-        )
-        for line, size, is_sum in zip(lines, sizes, sums, strict=True)
-    )
-
-
-def _signed_bytes(line: str) -> int:
-    match = _SIGNED.match(line)
-    if match is None:
-        return 0
-    try:
-        size = parse_size(match[2])
-    except MemreqError:
-        return 0
-    return -size if match[1] == "-" else size
 
 
 def _live(site: Site, total: int) -> Live:

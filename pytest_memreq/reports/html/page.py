@@ -6,35 +6,34 @@ What does not fit is counted and said.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from pytest_memreq.reports.html.card import (
     NAME_CHARACTERS,
     ROW_CHARACTERS,
-    Card,
-    Row,
     card_of,
     row_of,
     shown,
 )
 from pytest_memreq.reports.html.templates import assets, environment
+from pytest_memreq.reports.html.view import Card, Row
 from pytest_memreq.reports.rows import (
     WORST_FIRST,
     counted,
     counted_notes,
+    described,
     has_failed,
     needs_a_look,
     outcome,
     severity,
     shown_verdict,
-    size_text,
+    source,
     unfinished,
     used_shares,
 )
-from pytest_memreq.results import Environment, Results, TestResult
-from pytest_memreq.units import format_size
+from pytest_memreq.results import Results, TestResult
 
 MOST_BYTES = 3_000_000
 MARGIN_BYTES = 2_000  # headings, and the sentences on what is left out
@@ -134,8 +133,8 @@ def _head(results: Results) -> dict[str, object]:
         "chips": [(word, words.count(word)) for word in (*WORST_FIRST, "within") if word in words],
         "unfinished": unfinished(results, _named) or "",
         "failed": sum(map(has_failed, results.tests)),
-        "source": _source(results.environment),
-        "environment": [*_environment(results.environment)],
+        "source": shown(source(results.environment)),
+        "environment": [(name, shown(text)) for name, text in described(results.environment)],
         "notes": [(shown(note), count) for note, count in notes[:SHOWN_NOTES]],
         "more_notes": max(0, len(notes) - SHOWN_NOTES),
     }
@@ -147,18 +146,3 @@ def _named(nodeid: str) -> str:
 
 def _share(test: TestResult) -> float:
     return max(used_shares(test).values(), default=0.0)
-
-
-def _source(where: Environment) -> str:
-    if where.mode is None:
-        return "nothing was simulated or measured"
-    card = f"{where.gpu} ({format_size(where.gpu_bytes)})" if where.gpu_bytes else f"{where.gpu}"
-    torch = str(where.torch).partition("+")[0]
-    return shown(f"{where.mode} on {card}, torch {torch}")
-
-
-def _environment(where: Environment) -> Iterable[tuple[str, str]]:
-    for name, value in asdict(where).items():
-        if value is not None:
-            text = size_text(value) if name == "gpu_bytes" else shown(str(value))
-            yield name.replace("_bytes", " memory").replace("_", " "), text

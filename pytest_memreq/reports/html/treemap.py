@@ -183,8 +183,7 @@ def _place(
     inner = box.less(top=room, sides=1)
     places = squarify([each.bytes for each in node.within], inner)
     for each, place in zip(node.within, places, strict=True):
-        below = {"depth": depth + 1, "category": category, "path": names, "total": total}
-        _place(tiles, each, place, **below)  # type: ignore[arg-type]
+        _place(tiles, each, place, depth=depth + 1, category=category, path=names, total=total)
 
 
 def _head(node: Node, box: Box, depth: int) -> tuple[Label, ...]:
