@@ -17,10 +17,11 @@ from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import RELAY, relay_for
 from pytest_memreq.plugin.options import add_options
 from pytest_memreq.plugin.outdating import outdate
+from pytest_memreq.plugin.purpose import has_workers
 from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
-from pytest_memreq.plugin.watching import Watching
+from pytest_memreq.plugin.watching import HEARING, Hearing, Watching
 from pytest_memreq.plugin.workers import Workers
 from pytest_memreq.reports.text import visible
 
@@ -78,9 +79,10 @@ def pytest_configure(config: pytest.Config) -> None:
         reporting = Reporting(config, settings, baselines)
         plugins.register(reporting, "memreq-reporting")
         plugins.register(reporting.problems, "memreq-problems")
+        plugins.register(Hearing(reporting), HEARING)
         if settings.report:
             plugins.register(Watching(reporting), "memreq-watching")
-        if config.getoption("dist", "no") != "no":
+        if has_workers(config):
             plugins.register(Workers(config, reporting), "memreq-workers")
         annotating = annotating_for(config, settings, reporting)
         if annotating is not None:

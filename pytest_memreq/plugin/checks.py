@@ -44,14 +44,13 @@ def check_of(item: pytest.Item, settings: Settings) -> Check | None:
 
     The nearest marker wins each metric, then the first glob that matches, then the default.
     """
-    where = f"{item.nodeid}: {MARKER}"
-    markers = [_budget_of(marker, where) for marker in item.iter_markers(MARKER)]
-    leak = item.get_closest_marker(LEAK_MARKER)
-    leak_where = f"{item.nodeid}: {LEAK_MARKER}"
-    leak_limit = None if leak is None else parse_leak(leak.args, leak.kwargs, leak_where)
+    markers = [
+        _budget_of(marker, f"{item.nodeid}: {MARKER}") for marker in item.iter_markers(MARKER)
+    ]
+    leak_limit = _leak_of(item)
     globs = [budget for glob, budget in settings.budgets if matches(item.nodeid, glob)]
-    budget = reduce(Budget.over, [*markers, *globs], NO_BUDGET)
     if markers or globs or leak_limit or settings.all:
+        budget = reduce(Budget.over, [*markers, *globs], NO_BUDGET)
         return Check(
             budget=budget.over(settings.budget) if budget.is_empty else budget,
             leak=leak_limit,
@@ -64,6 +63,13 @@ def check_of(item: pytest.Item, settings: Settings) -> Check | None:
     if module is not None and module.stash.get(SAW_PRETENCE, False):
         return Check(is_bystander=True)
     return None
+
+
+def _leak_of(item: pytest.Item) -> LeakLimit | None:
+    leak = item.get_closest_marker(LEAK_MARKER)
+    if leak is None:
+        return None
+    return parse_leak(leak.args, leak.kwargs, f"{item.nodeid}: {LEAK_MARKER}")
 
 
 def _budget_of(marker: pytest.Mark, where: str) -> Budget:

@@ -18,6 +18,11 @@ def runs_tests(config: pytest.Config) -> bool:
     return not any(config.getoption(name, False) for name in RUNS_NOTHING)
 
 
+def has_workers(config: pytest.Config) -> bool:
+    """True in the controller of pytest-xdist's workers, which runs no test itself."""
+    return config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+
+
 def is_quiet(config: pytest.Config) -> bool:
     """True with -q: only what needs a look is shown."""
     return config.get_verbosity() < 0

@@ -16,7 +16,7 @@ from pytest_memreq.plugin.border import Problems
 from pytest_memreq.plugin.config import Settings, settings_file, style_of
 from pytest_memreq.plugin.journal import Journal
 from pytest_memreq.plugin.purpose import is_quiet, runs_tests
-from pytest_memreq.plugin.wire import detach, events_of, refusal_of
+from pytest_memreq.plugin.wire import refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
 from pytest_memreq.reports.gathering import Event, Gathering
@@ -90,11 +90,6 @@ class Reporting:
             except MemreqError as error:
                 raise pytest.UsageError(visible(f"--memreq-report: {error}")) from None
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take what a report brings."""
-        for event in events_of(report):
-            self.take(event)
-
     def take(self, event: Event) -> None:
         """Remember what happened, and write it down."""
         self._gathering.take(event)
@@ -105,14 +100,6 @@ class Reporting:
     def pytest_testnodedown(self, node: object) -> None:
         """Hear why a worker ran nothing."""
         self._refusal = self._refusal or refusal_of(node)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> object | None:
-        """M for a test that failed because of its memory."""
-        brought = detach(report) if report.when == "call" and report.failed else None
-        if brought is None or brought[0].verdict not in ("over", "regressed"):
-            return None
-        return "failed", "M", ("MEMORY", {"red": True})
 
     @pytest.hookimpl(wrapper=True, trylast=True)  # after all others, whatever they raise
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:

@@ -23,9 +23,10 @@ from pytest_memreq.plugin.isolation import is_to_isolate, run_isolated
 from pytest_memreq.plugin.meters import Meter, Meters
 from pytest_memreq.plugin.owning import Owning
 from pytest_memreq.plugin.progress import start_progress
-from pytest_memreq.plugin.purpose import runs_tests
+from pytest_memreq.plugin.purpose import has_workers, runs_tests
 from pytest_memreq.plugin.rehearsal import REHEARSED, is_rehearsal, rehearse
 from pytest_memreq.plugin.resulting import result_for
+from pytest_memreq.plugin.watching import HEARING
 from pytest_memreq.plugin.wire import attach, attach_leak, refuse_run
 
 
@@ -198,8 +199,11 @@ class Session:
 
     def _step_aside(self, config: pytest.Config) -> None:
         """Without a checked test, no test is to cost anything."""
-        config.pluginmanager.unregister(self.owning)
-        config.pluginmanager.unregister(self)
+        plugins = config.pluginmanager
+        plugins.unregister(self.owning)
+        plugins.unregister(self)
+        if not has_workers(config) and plugins.hasplugin(HEARING):
+            plugins.unregister(name=HEARING)
 
     def _begin(self, item: pytest.Item, check: Check) -> Course:
         gpu, is_first = check.budget.gpu, is_rehearsal(item)

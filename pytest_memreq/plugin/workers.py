@@ -9,6 +9,7 @@ import pytest
 from pytest_memreq.plugin.covering import OUTPUT
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.wire import attach, detach
+from pytest_memreq.reports.gathering import Judged
 from pytest_memreq.requirement import Peak
 from pytest_memreq.results import Environment, TestResult
 
@@ -26,14 +27,14 @@ class Workers:
         self._reporting = reporting
         self._runs_each = config.getoption("dist", "no") == "each"
         self._by_worker: dict[str, dict[str, Brought]] = {}
-        self._crashed: dict[str, pytest.TestReport] = {}
+        self._crashed: dict[str, None] = {}
         self._unchecked: set[str] = set()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Where each worker runs every test, the worst of its results counts."""
         if report.when == OF_A_CRASH:
-            self._crashed[report.nodeid] = report
+            self._crashed[report.nodeid] = None
             return
         if report.when == "setup":
             self._crashed.pop(report.nodeid, None)  # it was run again elsewhere
@@ -53,10 +54,10 @@ class Workers:
     def pytest_sessionfinish(self) -> None:
         """A test whose worker died has no figures, and is no less checked for that."""
         known = {test.nodeid: test for test in self._reporting.results().tests}
-        for nodeid, report in self._crashed.items():
+        for nodeid in self._crashed:
             if nodeid not in self._unchecked:
-                attach(report, _died(nodeid, known.get(nodeid)), Environment())
-                self._reporting.pytest_runtest_logreport(report)
+                died = _died(nodeid, known.get(nodeid))
+                self._reporting.take(Judged(result=died, environment=Environment()))
 
 
 def _died(nodeid: str, before: TestResult | None) -> TestResult:

@@ -46,10 +46,15 @@ def names():
 
 
 def run(pytester, *options, cwd=None):
-    """In a process of its own: pytest's own escapes of ids are part of what is tested."""
+    """In a process of its own: pytest's own escapes of ids are part of what is tested.
+
+    Without pytest's cache, which cannot be written where a name is no text.
+    """
     path = pytester.path if cwd is None else cwd
     with chdir(path):
-        return pytester.runpytest_subprocess("--memreq-report", "-q", *options, timeout=120)
+        return pytester.runpytest_subprocess(
+            "--memreq-report", "-q", "-p", "no:cacheprovider", *options, timeout=120
+        )
 
 
 def check_output(lines):
@@ -112,7 +117,8 @@ def test_a_hostile_directory(scripted, monkeypatch, capsys, name):
         pytest.skip("the file system takes no such name")
     (directory / "test_a.py").write_text(SUITE.format(ids=["x"]))
     scripted.makeini("[pytest]")
-    result = run(scripted, "--tb=no", "--memreq-update=all", "--memreq-update-in-ci")
+    # -rN: pytest's own summary shows the bytes of a name as they are.
+    result = run(scripted, "--tb=no", "-rN", "--memreq-update=all", "--memreq-update-in-ci")
     check_output(ours(result))
     report = scripted.path / "memreq-report"
     tests = parse((report / "memreq.json").read_bytes(), "report")["tests"]
@@ -191,7 +197,8 @@ def test_nothing_says_where_or_who_it_was(pytester, monkeypatch):
         "@pytest.mark.max_gpu_memory('1 KiB')\ndef test_c():\n    raise ValueError(__name__)\n"
         "@pytest.mark.max_gpu_leak('0 B')\ndef test_d():\n    KEPT.append(make())\nKEPT = []\n"
     )
-    result = run(pytester, "--memreq-update=all", "--memreq=simulate", "--tb=no", cwd=project)
+    options = ("--memreq-update=all", "--memreq-update-in-ci", "--memreq=simulate", "--tb=no")
+    result = run(pytester, *options, cwd=project)
     assert result.ret == 1
     files = [path for path in project.rglob("memreq*/*") if path.is_file()]
     files += [project / "memreq-baseline.json"]

@@ -40,8 +40,9 @@ def on_a_terminal(directory, *options):
     """What a run shows on a terminal, and its status."""
     ours, its = pty.openpty()
     command = [sys.executable, "-m", "pytest", "--memreq=simulate", *options]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST_")}
     with subprocess.Popen(
-        command, cwd=directory, stdin=subprocess.DEVNULL, stdout=its, stderr=its
+        command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=its, stderr=its
     ) as process:
         os.close(its)
         shown = b"".join(iter(lambda: _read(ours), b""))
