@@ -18,6 +18,7 @@ from pytest_memreq.strict_json import build, check_format, parse, shown
 MAX_REPORT_BYTES = 256 * 2**20  # ten thousand tests, each with all its sites
 MAX_BASELINE_BYTES = 64 * 2**20  # ten thousand tests on a few devices
 NAME = "memreq.json"
+NEEDED = ("status", "tests")  # a report without them must not look like one of a run without tests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,9 @@ def results_of(content: bytes, where: str) -> Results:
     """The same from a file's content; `where` names it in errors."""
     raw = parse(content, where)
     check_format(raw, FORMAT, where)
+    for key in NEEDED:
+        if key not in raw:
+            raise MemreqError(f"{where}: results: has no {key!r}")
     build(Mapping[str, int], raw.get("summary", {}), f"{where}: results.summary")
     results = build(Results, _as_built(raw, where), f"{where}: results")
     counts = Counter(test.nodeid for test in results.tests)

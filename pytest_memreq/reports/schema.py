@@ -17,7 +17,7 @@ from pytest_memreq.gate import baseline_text
 from pytest_memreq.gate.baseline import Baseline, Entry
 from pytest_memreq.gate.largest import Thing
 from pytest_memreq.reports.descriptions import DESCRIPTIONS
-from pytest_memreq.reports.reading import Holder
+from pytest_memreq.reports.reading import NEEDED, Holder
 from pytest_memreq.requirement import METRICS, Peak
 from pytest_memreq.results import FORMAT, Results, TestResult
 from pytest_memreq.strict_json import MAX_NUMBER, SIGNED
@@ -43,7 +43,7 @@ class File:
 
     `places` are fields that are written otherwise, or beside the value's own, and `kinds` what is
     in them. A file that `is_exact` has every key and no other; else unknown ones are passed over,
-    and those with a default may lack.
+    and those with a default may lack, but for the root's `needed`.
     """
 
     root: type[Any]
@@ -51,6 +51,7 @@ class File:
     places: Mapping[tuple[type[Any], str], Schema]
     kinds: tuple[type[Any], ...]
     is_exact: bool
+    needed: tuple[str, ...] = ()
 
 
 def schema_of(file: File) -> Schema:
@@ -90,7 +91,12 @@ def _object(kind: type[Any], file: File) -> Schema:
     beside = [name for name in written if "const" in written[name]]
     all_ = {**{name: written[name] for name in beside}, **own, **written}
     properties = {name: {"description": told[name], **each} for name, each in all_.items()}
-    required = [field.name for field in fields(kind) if file.is_exact or _is_required(field)]
+    needed = file.needed if kind is file.root else ()
+    required = [
+        field.name
+        for field in fields(kind)
+        if file.is_exact or _is_required(field) or field.name in needed
+    ]
     return {
         "description": told[""],
         "type": "object",
@@ -172,6 +178,7 @@ REPORT = File(
     },
     kinds=(Holder,),
     is_exact=False,
+    needed=NEEDED,
 )
 BASELINE = File(
     root=Baseline,

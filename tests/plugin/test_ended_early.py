@@ -94,7 +94,7 @@ def killed(directory, seconds, *options):
     process.communicate(timeout=60)
 
 
-@pytest.mark.parametrize(("options", "kills"), [((), 10), (("-n2",), 5)], ids=["alone", "workers"])
+@pytest.mark.parametrize(("options", "kills"), [((), 13), (("-n2",), 7)], ids=["alone", "workers"])
 def test_a_run_that_is_killed_at_any_moment_is_never_green(suite, options, kills):
     began = time.monotonic()
     assert run(suite, *options)[0] == 0

@@ -105,6 +105,8 @@ def test_what_a_newer_version_writes_beside_is_passed_over():
         (b'{"format": 1, "a": {"\\n": 1, "\\n": 2}}', r"has '\n' twice"),
         (b"9" * 5000, "is not JSON: Exceeds the limit"),
         (b'{"tests": []}', 'has "format" null; right is 1'),
+        (b'{"format": 1}', "results: has no 'status'"),
+        (b'{"format": 1, "status": "complete"}', "results: has no 'tests'"),
         (b'{"format": true, "tests": []}', 'has "format" true; right is 1'),
         (b'{"format": "1"}', "has \"format\" '1'; right is 1"),
         (b'{"format": 2}', "is of format 2, made by a newer version; this one reads 1"),
@@ -114,7 +116,7 @@ def test_what_a_newer_version_writes_beside_is_passed_over():
         ),
         (b"{\r\n1,\r\n=======\r\n}", "line 3: has the marks of a git conflict"),
     ],
-    ids=range(19),
+    ids=range(21),
 )
 def test_what_is_no_report_is_one_line(content, words):
     assert words in error_of(content)
