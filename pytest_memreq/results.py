@@ -33,14 +33,16 @@ class Environment:
     allocator: str | None = None
     world_size: int = 1
 
-    def device_class(self, *, mode: str | None = None, gpu: str | None = None) -> DeviceClass:
-        """What figures from here hold for; of another mode or card where one is given."""
+    def device_class(
+        self, *, mode: str | None = None, gpu: str | None = None, world_size: int | None = None
+    ) -> DeviceClass:
+        """What figures from here hold for; of another mode, card or number of ranks where given."""
         return device_class(
             mode=mode or self.mode or "",
             gpu=gpu or self.gpu,
             torch=self.torch,
             allocator=self.allocator,
-            world_size=self.world_size,
+            world_size=world_size or self.world_size,
         )
 
 
@@ -65,10 +67,26 @@ class Simulated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankResult:
+    """What a test needed on one of the ranks that ran it, and that rank's own verdict."""
+
+    rank: int
+    verdict: Word
+    reason: str
+    outcome: Outcome = "passed"
+    gpu: str | None = None
+    peak: Peak = field(default_factory=Peak)
+    held_bytes: int | None = None
+    leaked_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
     """What one checked test needed, and the verdict on it.
 
-    `timeline` is that of `Finding`, with a few hundred points at most.
+    `timeline` is that of `Finding`, with a few hundred points at most. Where several `ranks` ran
+    it, the rest is that of the worst of them, but for the peak, which is the largest of each
+    metric.
     """
 
     __test__ = False  # not a class of tests, whatever pytest makes of its name
@@ -103,6 +121,12 @@ class TestResult:
     duration_seconds: float = 0.0
     file: str | None = None
     line: int | None = None
+    ranks: tuple[RankResult, ...] | None = None
+
+    @property
+    def world_size(self) -> int | None:
+        """How many ranks ran it, where that is not what the whole run has."""
+        return None if self.ranks is None else len(self.ranks)
 
     @property
     def is_checked(self) -> bool:
@@ -128,17 +152,17 @@ class TestResult:
             lists["timeline"] = [*map(list, self.simulated.timeline)]
             raw["simulated"] = {**raw["simulated"], **lists}
         raw["hints"] = [asdict(hint) for hint in self.hints]
-        return {**raw, "ranks": None}
+        raw["ranks"] = None if self.ranks is None else [asdict(each) for each in self.ranks]
+        return raw
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> TestResult:
         """The inverse of `to_dict`."""
-        kept = {k: v for k, v in raw.items() if k != "ranks"}
         broken_down, simulated = raw["breakdown"], raw["simulated"]
-        absolute = raw["absolute_peak"]
+        absolute, ranks = raw["absolute_peak"], raw["ranks"]
         return cls(
             **{
-                **kept,
+                **raw,
                 "peak": Peak(**raw["peak"]),
                 "simulated": None if simulated is None else _simulated_from_dict(simulated),
                 "breakdown": None if broken_down is None else Breakdown(**broken_down),
@@ -152,6 +176,7 @@ class TestResult:
                 "absolute_peak": None if absolute is None else Peak(**absolute),
                 "devices": tuple(map(_device_from_dict, raw["devices"])),
                 "held_by": tuple((held["who"], held["bytes"]) for held in raw["held_by"]),
+                "ranks": None if ranks is None else tuple(map(_rank_from_dict, ranks)),
             }
         )
 
@@ -207,6 +232,10 @@ def _simulated_from_dict(raw: Mapping[str, Any]) -> Simulated:
 def _device_from_dict(raw: Mapping[str, Any]) -> DevicePeak:
     peaks = {key: Peak(**raw[key]) for key in ("peak", "absolute_peak")}
     return DevicePeak(**{**raw, **peaks})
+
+
+def _rank_from_dict(raw: Mapping[str, Any]) -> RankResult:
+    return RankResult(**{**raw, "peak": Peak(**raw["peak"])})
 
 
 def _before_from_dict(raw: Mapping[str, Any]) -> Before:

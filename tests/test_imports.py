@@ -52,7 +52,7 @@ LOADED_WITH_THE_PLUGIN = {
     "measure/meter.py",
     "measure/backends/__init__.py",
 }
-TORCH_WITHIN = ("estimate/", "simulate/", "measure/")
+TORCH_WITHIN = ("estimate/", "simulate/", "measure/", "plugin/store.py")
 # `simulate/groups.py` is the launcher of the ranks that it simulates: code asks the environment.
 TALKS_TO_THE_WORLD = ("plugin/", "cli/", "reports/files.py", "simulate/groups.py")
 

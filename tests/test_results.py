@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from pytest_memreq import Breakdown, Requirement
 from pytest_memreq.gate.verdict import VERDICT_WORDS
 from pytest_memreq.requirement import WORDS, LayerRow, Peak, RankShare, Site
-from pytest_memreq.results import Environment, Results, Simulated, TestResult, to_json
+from pytest_memreq.results import (
+    Environment,
+    RankResult,
+    Results,
+    Simulated,
+    TestResult,
+    to_json,
+)
 
 BYTES = st.none() | st.integers(0, 2**62)
 SITES = st.builds(
@@ -22,6 +29,13 @@ SITES = st.builds(
 PEAKS = st.builds(Peak, requested_bytes=BYTES, allocated_bytes=BYTES, reserved_bytes=BYTES)
 TIMELINES = st.lists(st.tuples(st.integers(0, 99), st.integers(0, 2**62)), max_size=3).map(tuple)
 SIMULATED = st.builds(Simulated, gpu=st.text(), peak=PEAKS, reason=st.text(), timeline=TIMELINES)
+RANKS = st.builds(
+    RankResult,
+    rank=st.integers(0, 9),
+    verdict=st.sampled_from(VERDICT_WORDS),
+    reason=st.text(),
+    peak=PEAKS,
+)
 RESULTS = st.builds(
     TestResult,
     nodeid=st.text(),
@@ -35,6 +49,7 @@ RESULTS = st.builds(
     sites=st.lists(SITES, max_size=3).map(tuple),
     timeline=TIMELINES,
     notes=st.lists(st.text(), max_size=2).map(tuple),
+    ranks=st.none() | st.lists(RANKS, max_size=2).map(tuple),
 )
 
 

@@ -15,6 +15,7 @@ from pytest_memreq.cli import (
     estimating,
     gpus,
     max_batch,
+    merge,
     outputs,
     render,
     validate,
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_to(commands.add_parser("validate", help="whether measuring gives steady figures"))
     diff.add_to(commands.add_parser("diff", help="two reports or baselines, compared"))
     render.add_to(commands.add_parser("render", help="the reports of a run, made once more"))
+    merge.add_to(commands.add_parser("merge", help="several reports as one"))
     comment.add_to(
         commands.add_parser("comment", help="a report as the comment on its pull request")
     )

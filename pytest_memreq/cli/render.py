@@ -71,6 +71,11 @@ def _run(arguments: argparse.Namespace) -> int:
         print(line.text)
     for text in _annotations(results, arguments.annotations):
         print(text)
+    return exit_code(results)
+
+
+def exit_code(results: Results) -> int:
+    """What EPILOG says of a report."""
     return next((code for holds, code in CODES if holds(results)), FITS)
 
 

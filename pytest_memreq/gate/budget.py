@@ -15,6 +15,7 @@ Limit = int | float  # bytes, or a share of the card in (0, 1]
 PARTLY_USED_BYTES = 2 * 2**20 + 20 * 2**20
 ENFORCE = ("cap",)
 SWITCHES = ("isolate", "skip_too_small")
+MOST_RANKS = 64  # processes on one machine; for more, simulate one rank of them
 
 MARKER_FORM = f'max_gpu_memory("12 GiB"), its limit {LIMIT_FORMS}'
 
@@ -24,8 +25,9 @@ class Budget:
     """A limit for each metric, None where there is none; `gpu` is the card that shares refer to.
 
     The rest is how the test is run: `enforce="cap"` has the allocator refuse what goes beyond,
-    `isolate` runs it in a process of its own, `skip_too_small` skips it on a card with less than
-    its limits. `tolerance` is how far it may move from its baseline.
+    `isolate` runs it in a process of its own, `ranks` in as many that torch.distributed joins,
+    `skip_too_small` skips it on a card with less than its limits. `tolerance` is how far it may
+    move from its baseline.
     """
 
     requested: Limit | None = None
@@ -35,6 +37,7 @@ class Budget:
     gpu: str | None = None
     enforce: str | None = None
     isolate: bool | None = None
+    ranks: int | None = None
     skip_too_small: bool | None = None
     tolerance: Tolerance | None = None
 
@@ -123,13 +126,22 @@ def parse_budget(given: Mapping[str, object], *, where: str) -> Budget:
     for name in SWITCHES:
         if given.get(name) not in (None, True, False):
             raise MemreqError(f"{where}: {name}={as_given(given[name])} is neither True nor False")
+    ranks = given.get("ranks")
+    if ranks is not None and not _is_count(ranks):
+        raise MemreqError(
+            f"{where}: ranks={as_given(ranks)} is not a number of processes from 2 to {MOST_RANKS}"
+        )
     limits: dict[str, Any] = {
         metric: _parse(given.get(metric), f"{where}, {metric}") for metric in METRICS
     }
-    rest: dict[str, Any] = {name: given.get(name) for name in ("enforce", *SWITCHES)}
+    rest: dict[str, Any] = {name: given.get(name) for name in ("enforce", "ranks", *SWITCHES)}
     if given.get("tolerance") is not None:
         rest["tolerance"] = parse_tolerance(given["tolerance"], f"{where}, tolerance")
     return Budget(gpu=gpu, **rest, **limits)
+
+
+def _is_count(given: object) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and 2 <= given <= MOST_RANKS
 
 
 def _parse(given: object, where: str) -> Limit | None:

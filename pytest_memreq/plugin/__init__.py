@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -15,9 +17,11 @@ from pytest_memreq.plugin.config import Settings, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import RELAY, relay_for
+from pytest_memreq.plugin.listening import Listening, Speaking
 from pytest_memreq.plugin.options import add_options
 from pytest_memreq.plugin.outdating import outdate
 from pytest_memreq.plugin.purpose import has_workers
+from pytest_memreq.plugin.ranks import ALONE, ranks_of
 from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
@@ -67,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER_HELP)
     config.addinivalue_line("markers", LEAK_MARKER_HELP)
     try:
-        settings = read_settings(config)
+        settings, ranks = read_settings(config), ranks_of(os.environ)
         baselines = _baselines_of(config, settings)
         relay = relay_for(config)
     except MemreqError as error:
@@ -76,15 +80,21 @@ def pytest_configure(config: pytest.Config) -> None:
     if relay is not None:
         plugins.register(relay, RELAY)
     elif not hasattr(config, "workerinput"):
-        reporting = Reporting(config, settings, baselines)
+        is_shared = ranks.world_size > 1 and settings.mode != "off" and not has_workers(config)
+        reported = settings if ranks.is_writer else replace(settings, report=False)
+        reporting = Reporting(config, reported, baselines, ranks if is_shared else ALONE)
         plugins.register(reporting, "memreq-reporting")
+        if is_shared and ranks.is_writer:
+            plugins.register(Listening(config, settings, reporting, ranks), "memreq-listening")
+        elif is_shared:
+            plugins.register(Speaking(config, reporting, ranks), "memreq-speaking")
         plugins.register(reporting.problems, "memreq-problems")
         plugins.register(Hearing(reporting), HEARING)
-        if settings.report:
+        if settings.report or is_shared:
             plugins.register(Watching(reporting), "memreq-watching")
         if has_workers(config):
             plugins.register(Workers(config, reporting), "memreq-workers")
-        annotating = annotating_for(config, settings, reporting)
+        annotating = annotating_for(config, reported, reporting)
         if annotating is not None:
             plugins.register(annotating, "memreq-annotating")
         if baselines is not None:

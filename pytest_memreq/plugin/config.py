@@ -36,6 +36,7 @@ Pairs = tuple[tuple[str, Value], ...]
 
 TABLE = "[tool.memreq]"
 # A file that said so would have every run adapt the baseline to what it finds.
+LONGEST_SECONDS = 6  # digits
 OF_OPTIONS_ALONE = ("update", "update_in_ci")
 
 
@@ -64,6 +65,7 @@ class Settings:
     tolerance: Tolerance = NO_TOLERANCE
     tolerances: tuple[tuple[str, Tolerance], ...] = ()
     divergence: Tolerance = BOUND
+    rank_timeout: int = 300
 
 
 def read_settings(config: pytest.Config, option: Namespace | None = None) -> Settings:
@@ -144,6 +146,14 @@ def _boolean(value: object, where: str) -> bool:
     return value
 
 
+def _seconds(value: object, where: str) -> int:
+    text = value if isinstance(value, str) else str(value)
+    is_number = isinstance(value, (str, int)) and text.isascii() and text.isdecimal()
+    if isinstance(value, bool) or not is_number or not 0 < len(text) <= LONGEST_SECONDS:
+        raise MemreqError(f"{where}: {value!r} is not a number of seconds")
+    return int(text)
+
+
 def _name_of(what: str) -> Callable[[object, str], str]:
     def parse(value: object, where: str) -> str:
         if not isinstance(value, str) or not value.strip() or "\0" in value:
@@ -200,4 +210,5 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "tolerance": parse_tolerance,
     "divergence": parse_tolerance,
     "tolerances": _globs(parse_tolerance, TABLE_FORM),
+    "rank_timeout": _seconds,
 }

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,21 +97,42 @@ def run_isolated(item: pytest.Item, meters: Meters) -> None:
     """Run the test elsewhere and report it here, once the driver has its memory back."""
     before_bytes = meters.used_bytes()
     with tempfile.TemporaryDirectory(prefix="memreq-") as directory:
-        path = Path(directory, "reports")
-        ended = _run(item, path)
-        reports = _reports(item.config, path)
+        child = start(item, Path(directory))
+        child.process.wait()
+        reports = child.reports(item)
     missing = _missing_after_wait(meters, before_bytes)
-    if not any(report.when == "teardown" for report in reports):
-        reports.append(_of_crash(item, ended))
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in reports:
-        if missing:
+    if missing:
+        for report in reports:
             annotate(report, f"{missing:,} bytes of the card were not back after it ended")
-        item.ihook.pytest_runtest_logreport(report=report)
-    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    log(item, reports)
 
 
-def _run(item: pytest.Item, reports: Path) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """Another pytest, which runs the one test, and the files that it writes into."""
+
+    process: subprocess.Popen[bytes]
+    path: Path
+    output: Path
+
+    def has_ended(self) -> bool:
+        """True once its process has."""
+        return self.process.poll() is not None
+
+    def reports(self, item: pytest.Item) -> list[pytest.TestReport]:
+        """A report each phase, the last one ours where its process did not come so far."""
+        reports = _reports(item.config, self.path)
+        if not any(report.when == "teardown" for report in reports):
+            reports.append(_of_crash(item, self.process.returncode, self._said()))
+        return reports
+
+    def _said(self) -> str:
+        said = self.output.read_text(encoding="utf-8", errors="replace").strip()
+        return said[-SHOWN_CHARACTERS:]
+
+
+def start(item: pytest.Item, directory: Path, **variables: str) -> Child:
+    """Start the test in a process of its own, with these variables beside its environment's."""
     config = item.config
     given = getattr(config, "workerinput", {}).get("mainargv", [])[1:]
     arguments = given or [str(each) for each in config.invocation_params.args]
@@ -121,17 +142,26 @@ def _run(item: pytest.Item, reports: Path) -> subprocess.CompletedProcess[str]:
         *arguments,
         *quieting,
     ]
-    task = Task(nodeid=item.nodeid, file=str(item.path), reports=str(reports))
-    return subprocess.run(  # noqa: S603 - this interpreter, and no shell
-        command,
-        cwd=config.invocation_params.dir,
-        env={**os.environ, VARIABLE: json.dumps(asdict(task))},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    path, output = directory / "reports", directory / "output"
+    task = Task(nodeid=item.nodeid, file=str(item.path), reports=str(path))
+    with output.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603 - this interpreter, and no shell
+            command,
+            cwd=config.invocation_params.dir,
+            env={**os.environ, VARIABLE: json.dumps(asdict(task)), **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    return Child(process=process, path=path, output=output)
+
+
+def log(item: pytest.Item, reports: Iterable[pytest.TestReport]) -> None:
+    """Report a test from elsewhere as if it had run here."""
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
 
 
 def _reports(config: pytest.Config, path: Path) -> list[pytest.TestReport]:
@@ -151,9 +181,8 @@ def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, **pairs, "location": tuple(data["location"]), "longrepr": restored}
 
 
-def _of_crash(item: pytest.Item, ended: subprocess.CompletedProcess[str]) -> pytest.TestReport:
-    ending = f"the test's own process ended with {ended.returncode} before the test did"
-    said = (ended.stderr.strip() or ended.stdout.strip())[-SHOWN_CHARACTERS:]
+def _of_crash(item: pytest.Item, status: int | None, said: str) -> pytest.TestReport:
+    ending = f"the test's own process ended with {status} before the test did"
     return pytest.TestReport(
         nodeid=item.nodeid,
         location=item.location,

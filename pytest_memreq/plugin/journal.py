@@ -9,10 +9,12 @@ import contextlib
 import os
 from pathlib import Path
 
+from pytest_memreq.plugin.living import hold
 from pytest_memreq.plugin.purpose import Original
+from pytest_memreq.plugin.ranks import ALONE, Ranks
 from pytest_memreq.reports.files import failure
 from pytest_memreq.reports.gathering import Event
-from pytest_memreq.reports.journal import NAME, heading, line_of
+from pytest_memreq.reports.journal import Heading, heading, line_of, name_of
 
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
@@ -20,16 +22,18 @@ FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOE
 class Journal:
     """Appends events; one that cannot be written ends the journal, and not the run."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, ranks: Ranks = ALONE) -> None:
         """Begin anew. Raises MemreqError where the directory takes no file."""
         self.problem: str | None = None
-        self._path = directory / NAME
+        self._path = directory / name_of(ranks.rank)
         self._original = Original()
         self._file: int | None = None
         try:
             self._path.unlink(missing_ok=True)  # the link itself, where it is one
             self._file = os.open(self._path, FLAGS, 0o666)
-            os.write(self._file, heading().encode())
+            hold(self._file)
+            whose = Heading(rank=ranks.rank, world_size=ranks.world_size)
+            os.write(self._file, heading(whose).encode())
         except OSError as error:
             raise failure(self._path, error) from None
 

@@ -74,6 +74,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "metavar": "LIMIT",
         "help": 'how far a test may move from its baseline, such as "1 %%, 2 MiB"',
     },
+    "rank_timeout": {
+        "metavar": "SECONDS",
+        "help": "how long the first of several ranks waits for another that says nothing "
+        "(default: 300)",
+    },
     "divergence": {
         "metavar": "LIMIT",
         "help": "how far a simulation may be from what is measured before that is reported "

@@ -17,6 +17,7 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.config import read_settings, style_of
 from pytest_memreq.plugin.isolation import VARIABLE
 from pytest_memreq.plugin.purpose import RUNS_NOTHING
+from pytest_memreq.plugin.ranks import ranks_of
 from pytest_memreq.reports.files import is_directory, write_reports
 from pytest_memreq.results import Results
 
@@ -33,5 +34,5 @@ def outdate(early_config: pytest.Config) -> None:
     with contextlib.suppress(MemreqError):
         settings = read_settings(early_config, option)
         directory = early_config.invocation_params.dir / settings.report_dir
-        if settings.report and is_directory(directory):
+        if settings.report and ranks_of(os.environ).is_writer and is_directory(directory):
             write_reports(directory, Results(status="incomplete"), style_of(settings))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +16,13 @@ from pytest_memreq.plugin.border import Problems
 from pytest_memreq.plugin.config import Settings, settings_file, style_of
 from pytest_memreq.plugin.journal import Journal
 from pytest_memreq.plugin.purpose import is_quiet, runs_tests
+from pytest_memreq.plugin.ranks import ALONE, Ranks
 from pytest_memreq.plugin.wire import refusal_of
 from pytest_memreq.reports import terminal
 from pytest_memreq.reports.files import write_reports
-from pytest_memreq.reports.gathering import Event, Gathering
-from pytest_memreq.reports.rows import needs_a_look
+from pytest_memreq.reports.gathering import Event, Finished, Gathering
+from pytest_memreq.reports.ranks import RankPart, merge_ranks
+from pytest_memreq.reports.rows import has_failed, needs_a_look
 from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Results, RunStatus
 from pytest_memreq.simulate.cards import DEFAULT_CARD
@@ -39,10 +41,17 @@ MARKUP = {
 
 
 class Reporting:
-    """Collects results from the reports of tests, wherever these ran."""
+    """Collects results from the reports of tests, wherever these ran.
+
+    Of several ranks the first reports for all; the others leave it a journal and write no report.
+    """
 
     def __init__(
-        self, config: pytest.Config, settings: Settings, baselines: Baselines | None
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        baselines: Baselines | None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._config = config
         self._baselines = baselines
@@ -50,7 +59,8 @@ class Reporting:
         self._style = style_of(settings)
         self._gathering = Gathering()
         self._journal: Journal | None = None
-        self._status: RunStatus = "incomplete"
+        self._ranks = ranks
+        self._others: tuple[RankPart, ...] = ()
         self.problems = Problems()
         self._session: pytest.Session | None = None
         self._refusal: str | None = None
@@ -70,7 +80,14 @@ class Reporting:
         where = f", settings in {path.name}" if path and settings != Settings() else ""
         writes = settings.report and runs_tests(self._config)
         files = f", report in {visible(settings.report_dir)}" if writes else ""
-        return f"memreq: {how}{where}{files}{self._baseline_told()}"
+        return f"memreq: {how}{self._rank_told()}{where}{files}{self._baseline_told()}"
+
+    def _rank_told(self) -> str:
+        ranks = self._ranks
+        if ranks.world_size == 1:
+            return ""
+        reports = "" if ranks.is_writer else ", rank 0 reports"
+        return f", rank {ranks.rank} of {ranks.world_size}{reports}"
 
     def _baseline_told(self) -> str:
         if self._settings.mode == "off":
@@ -86,9 +103,31 @@ class Reporting:
         if self._settings.report and runs_tests(self._config):
             try:
                 self._write(Results(status="incomplete"))
-                self._journal = Journal(self._directory())
+                self.begin_journal()
             except MemreqError as error:
                 raise pytest.UsageError(visible(f"--memreq-report: {error}")) from None
+
+    def begin_journal(self) -> None:
+        """From here on all is written down. Raises MemreqError where that cannot be."""
+        self._journal = Journal(self.directory, self._ranks)
+
+    def give_up_journal(self) -> None:
+        """Without a trace: there is nothing that it alone tells."""
+        if self._journal is not None:
+            self._journal.remove()
+            self._journal = None
+
+    @property
+    def has_journal(self) -> bool:
+        """True where not all that the journal tells is known to be told elsewhere."""
+        return self._journal is not None
+
+    def join(self, others: Sequence[RankPart]) -> None:
+        """What the other ranks found out is reported too; each that is missing is a problem."""
+        self._others = tuple(others)
+        for each in self._others:
+            if each.missing:
+                self.problems.add(f"rank {each.rank} of {self._ranks.world_size}: {each.missing}")
 
     def take(self, event: Event) -> None:
         """Remember what happened, and write it down."""
@@ -119,18 +158,27 @@ class Reporting:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not runs_tests(self._config) or self._refusal is not None:
             return
-        self._status = _status_of(session)
+        self.take(Finished(status=_status_of(session)))
         results = self.results()
         if self._settings.report:
             self._write_last(results)
+        self._judge_others(results)
         if results.tests and not any(test.is_checked for test in results.tests):
             count = len(results.tests)
             have = "1 test has" if count == 1 else f"{count} tests have"
             self.problems.add(f"{have} a budget and none could be checked")
 
+    def _judge_others(self, results: Results) -> None:
+        """A test that failed on another rank alone fails the run here too."""
+        own = {test.nodeid for test in self._gathering.results().tests if has_failed(test)}
+        failed = [t for t in results.tests if has_failed(t) and t.nodeid not in own]
+        if self._others and failed:
+            count = "1 test" if len(failed) == 1 else f"{len(failed)} tests"
+            self.problems.add(f"{count} failed on other ranks than this one")
+
     def _write(self, results: Results) -> None:
         """A file that cannot be made for a mistake of ours does not keep the others from it."""
-        write_reports(self._directory(), results, self._style, self.problems.bugs_kept)
+        write_reports(self.directory, results, self._style, self.problems.bugs_kept)
 
     def _write_last(self, results: Results) -> None:
         """Without the journal, where the files say it all."""
@@ -138,8 +186,8 @@ class Reporting:
             self._write(results)
         except MemreqError as error:
             self.problems.add(f"{error}; memreq render makes the reports from the journal")
-        if self._journal is not None and self.problems.is_empty:
-            self._journal.remove()
+        if self.problems.is_empty and not (self._journal is not None and self._journal.problem):
+            self.give_up_journal()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The section on GPU memory: every test with --memreq-report, else what needs a look."""
@@ -170,7 +218,7 @@ class Reporting:
         tests = tuple(
             test
             for test in results.tests
-            if test.verdict == "improved"
+            if (test.verdict == "improved" and self._ranks.is_writer)
             or (test.verdict in SHOWN_WITHOUT_REPORT and test.outcome == "failed")
             or (test.verdict == "regressed" and needs_a_look(test))  # be it expected to fail
             or (test.simulated is not None and test.simulated.divergence)
@@ -179,9 +227,14 @@ class Reporting:
 
     def results(self) -> Results:
         """What came so far; `incomplete` until the run's end."""
-        return self._gathering.results(self._status)
+        own = self._gathering.results()
+        if not self._others:
+            return own
+        return merge_ranks([RankPart(rank=0, results=own), *self._others], self._ranks.world_size)
 
-    def _directory(self) -> Path:
+    @property
+    def directory(self) -> Path:
+        """Where the report's files go, and journals."""
         return self._config.invocation_params.dir / self._settings.report_dir
 
 

@@ -10,12 +10,12 @@ from pytest_memreq.plugin.covering import OUTPUT
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.wire import attach, detach
 from pytest_memreq.reports.gathering import Judged
+from pytest_memreq.reports.worst import weight
 from pytest_memreq.requirement import Peak
 from pytest_memreq.results import Environment, TestResult
 
 OF_A_CRASH = "???"  # the phase that pytest-xdist gives its report of a test whose worker died
 CRASHED = "the worker that ran it died"
-BY_SEVERITY = ("within", "improved", "unchecked", "error", "regressed", "over")
 
 Brought = tuple[TestResult, Environment]
 
@@ -42,7 +42,7 @@ class Workers:
         if brought is not None:
             of_workers = self._by_worker.setdefault(report.nodeid, {})
             of_workers[getattr(report, "worker_id", "")] = brought
-            attach(report, *max(of_workers.values(), key=_severity))
+            attach(report, *max(of_workers.values(), key=lambda each: weight(each[0])))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object) -> None:
@@ -65,7 +65,3 @@ def _died(nodeid: str, before: TestResult | None) -> TestResult:
         nodeid=nodeid, mode=None, verdict="error", reason=CRASHED, peak=Peak(), budget={}
     )
     return replace(result, verdict="error", reason=CRASHED, outcome="failed")
-
-
-def _severity(brought: Brought) -> int:
-    return BY_SEVERITY.index(brought[0].verdict)

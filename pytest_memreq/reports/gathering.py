@@ -50,7 +50,14 @@ class CutShort:
     outcome: str
 
 
-Event = Started | Ended | Judged | Left | CutShort
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The run came to its end; the last event there is."""
+
+    status: RunStatus
+
+
+Event = Started | Ended | Judged | Left | CutShort | Finished
 
 
 @dataclass(slots=True)
@@ -61,6 +68,7 @@ class Gathering:
     _environment: Environment = field(default_factory=Environment)
     _running: dict[str, None] = field(default_factory=dict)
     _cut_short: dict[str, str] = field(default_factory=dict)
+    _status: RunStatus = "incomplete"
 
     def take(self, event: Event) -> None:
         """Of a test that was run again, the last counts."""
@@ -75,6 +83,8 @@ class Gathering:
                 self._tests[nodeid] = replace(self._tests[nodeid], leaked_bytes=leaked_bytes)
             case Judged():
                 self._judge(event)
+            case Finished(status=status):
+                self._status = status
 
     def _judge(self, event: Judged) -> None:
         result, environment = self._as_far_as_it_came(event.result), event.environment
@@ -90,19 +100,19 @@ class Gathering:
             return result
         return replace(result, verdict="error", reason=f"a subtest {outcome}: less was run")
 
-    def results(self, status: RunStatus) -> Results:
+    def results(self) -> Results:
         """The tests in the order of their node ids, with those that still run."""
         return Results(
             tests=tuple(self._tests[nodeid] for nodeid in sorted(self._tests)),
             environment=self._environment,
-            status=status,
+            status=self._status,
             running=tuple(sorted(self._running)),
         )
 
 
 def gathered(events: Iterable[Event]) -> Results:
-    """The results of a run that stopped after these events."""
+    """The results of a run that told these events, incomplete without the last."""
     gathering = Gathering()
     for event in events:
         gathering.take(event)
-    return gathering.results("incomplete")
+    return gathering.results()

@@ -9,14 +9,16 @@ from dataclasses import asdict
 from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import SHOWN_SITES, describe_site, describe_survivor, figure
 from pytest_memreq.reports.text import visible
+from pytest_memreq.reports.worst import BY_SEVERITY
 from pytest_memreq.requirement import METRICS, Breakdown, Metric
-from pytest_memreq.results import Environment, Results, TestResult
+from pytest_memreq.results import Environment, RankResult, Results, TestResult
 from pytest_memreq.units import format_size
 
 WORST_FIRST = ("over", "regressed", "error", "unchecked", "improved", "expected")
 FAILING = ("over", "regressed", "error")
 UNFINISHED = "The run did not finish: tests are missing here, and nothing is known of them"
 SHOWN = 5
+SHOWN_RANKS = 8
 
 
 def outcome(results: Results) -> str:
@@ -71,6 +73,7 @@ def tightest(test: TestResult) -> Metric:
 
 def evidence(test: TestResult) -> Iterator[str]:
     """Lines that bear the verdict out, the text as it is: nothing in it is made safe."""
+    yield from rank_lines(test)
     yield from map(describe_survivor, test.survivors[:SHOWN_SITES])
     yield from test.grew
     if test.fixtures_bytes:
@@ -82,6 +85,46 @@ def evidence(test: TestResult) -> Iterator[str]:
         yield from map(describe_site, test.sites[:SHOWN_SITES])
     for hint in test.hints:
         yield from describe_hint(hint)
+
+
+def ranks_text(test: TestResult) -> str | None:
+    """One line: how many ranks ran the test, and how unequal they are; None for one process.
+
+    The imbalance is that of load balancing: the largest over the mean, less 1.
+    """
+    if test.ranks is None:
+        return None
+    sizes = [s for rank in test.ranks if (s := rank.peak.allocated_bytes) is not None]
+    if not sizes:
+        return f"{len(test.ranks)} ranks, no peak of any is known"
+    mean = sum(sizes) / len(sizes)
+    imbalance = f", imbalance {max(sizes) / mean - 1:.1%}" if mean else ""
+    return (
+        f"{len(test.ranks)} ranks, {format_size(min(sizes))} to {format_size(max(sizes))}"
+        f"{imbalance}"
+    )
+
+
+def rank_rows(test: TestResult) -> list[RankResult]:
+    """Those to show: the worst first, of many the first SHOWN_RANKS."""
+    return sorted(test.ranks or (), key=_rank_order)[:SHOWN_RANKS]
+
+
+def rank_lines(test: TestResult) -> Iterator[str]:
+    """A line a rank, the worst first; nothing is made safe."""
+    for row in rank_rows(test):
+        card = f"  {row.gpu}" if row.gpu else ""
+        is_said = row.verdict == "within" or test.reason.endswith(row.reason)
+        reason = "" if is_said else f"  {row.reason}"
+        size = size_text(row.peak.allocated_bytes)
+        yield f"rank {row.rank}  {row.verdict:9} {size:>10}{card}{reason}"
+    more = len(test.ranks or ()) - SHOWN_RANKS
+    if more > 0:
+        yield f"and {more} more ranks, none worse"
+
+
+def _rank_order(row: RankResult) -> tuple[int, int, int]:
+    return -BY_SEVERITY.index(row.verdict), -(row.peak.allocated_bytes or 0), row.rank
 
 
 def breakdown_text(breakdown: Breakdown) -> str:

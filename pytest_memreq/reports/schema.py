@@ -174,7 +174,6 @@ REPORT = File(
         (Results, "format"): _format(FORMAT),
         (Results, "summary"): _of(Mapping[str, int], "summary"),
         (TestResult, "held_by"): _of(tuple[Holder, ...], "held_by"),
-        (TestResult, "ranks"): {},
     },
     kinds=(Holder,),
     is_exact=False,

@@ -11,6 +11,7 @@ from pytest_memreq.reports.rows import (
     counted_notes,
     evidence,
     needs_a_look,
+    ranks_text,
     shown_verdict,
     size_text,
     source,
@@ -81,6 +82,9 @@ def _details(test: TestResult) -> Iterator[str]:
     if test.simulated is not None:
         yield visible(_beside(test.simulated, test.peak))
         yield from map(visible, test.simulated.divergence)
+    ranks = ranks_text(test)
+    if ranks is not None:
+        yield ranks
     if test.held_by:
         yield visible(_held(test.held_by))
     if test.leaked_bytes:

@@ -5,8 +5,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_memreq import MemreqError
-from pytest_memreq.reports.gathering import CutShort, Ended, Gathering, Judged, Left, Started
-from pytest_memreq.reports.journal import events_of, heading, line_of
+from pytest_memreq.reports.gathering import (
+    CutShort,
+    Ended,
+    Finished,
+    Gathering,
+    Judged,
+    Left,
+    Started,
+    gathered,
+)
+from pytest_memreq.reports.journal import (
+    LAST_BYTES,
+    Heading,
+    events_of,
+    has_finished,
+    heading,
+    heading_of,
+    line_of,
+)
 from pytest_memreq.results import Environment, TestResult
 from tests.reports.hostile import NAMES
 from tests.test_results import RESULTS
@@ -18,6 +35,7 @@ EVENTS = st.one_of(
     st.builds(Left, nodeid=NODEIDS, leaked_bytes=st.integers(-(2**62), 2**62)),
     st.builds(CutShort, nodeid=NODEIDS, outcome=st.text()),
     st.builds(Judged, result=RESULTS, environment=st.builds(Environment, gpu=st.text())),
+    st.builds(Finished, status=st.sampled_from(["complete", "incomplete"])),
 )
 KNOWN = Environment(mode="measured", gpu="L4")
 
@@ -35,7 +53,7 @@ def results_after(*events):
     gathering = Gathering()
     for event in events:
         gathering.take(event)
-    return gathering.results("complete")
+    return gathering.results()
 
 
 @given(st.lists(EVENTS, max_size=5))
@@ -77,6 +95,28 @@ def test_a_whole_line_that_is_no_event_is_refused(line, what):
     begin, star, _ = what.partition("*")
     assert message.removeprefix("x.jsonl: ").startswith(begin)
     assert star or message.endswith(what)
+
+
+@given(st.lists(EVENTS, max_size=3), EVENTS)
+def test_a_journal_is_whole_with_its_last_line(events, last):
+    content = written([*events, last])
+    assert has_finished(content[-LAST_BYTES - 1 :]) == isinstance(last, Finished)
+    assert not has_finished(content[:-1])
+    told = [event.status for event in [*events, last] if isinstance(event, Finished)]
+    assert gathered(events_of(content, "")).status == [*told, "incomplete"][-1 - bool(told)]
+
+
+@given(st.integers(0, 9), st.integers(0, 9))
+def test_the_heading_says_whose_it_is(rank, more):
+    whose = Heading(rank=rank, world_size=rank + 1 + more)
+    assert heading_of(heading(whose).encode(), "") == whose
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(1, 1), (-1, 2), (0, 0), (0, 2**40)])
+def test_a_heading_of_no_rank_is_refused(rank, world_size):
+    content = heading(Heading(rank=rank, world_size=world_size)).encode()
+    with pytest.raises(MemreqError, match=r"^x: line 1: rank .* is none of 1 to 131072"):
+        heading_of(content, "x")
 
 
 @pytest.mark.parametrize("head", ['{"format": 2}', '{"format": true}', "{}", "nonsense"])

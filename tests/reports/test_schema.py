@@ -18,7 +18,14 @@ from pytest_memreq.reports import schema
 from pytest_memreq.reports.descriptions import DESCRIPTIONS
 from pytest_memreq.reports.reading import results_of
 from pytest_memreq.requirement import Breakdown, DevicePeak, Peak, Site, Survivor
-from pytest_memreq.results import Environment, Results, Simulated, TestResult, to_json
+from pytest_memreq.results import (
+    Environment,
+    RankResult,
+    Results,
+    Simulated,
+    TestResult,
+    to_json,
+)
 from pytest_memreq.strict_json import READERS
 from tests.gate.baselines import BASELINES, H200
 from tests.reports.hostile import NAMES
@@ -43,6 +50,7 @@ FULL = TestResult(
     snapshot="a.pickle", sites=(SITE,), timeline=((0, 1),), baseline=BEFORE, grew=("x",),
     notes=("x",),
     hints=(Hint(word="a", evidence="b", advice="c"),), file="a.py", line=1,
+    ranks=(RankResult(rank=1, verdict="over", reason="x", peak=PEAK, held_bytes=0),),
 )  # fmt: skip
 RUN = Results(tests=(FULL,), environment=Environment(mode="measured", gpu="L4", gpu_bytes=1))
 THING = Thing(category="other", module="head", shape=(2,), dtype="int8", bytes=1)
