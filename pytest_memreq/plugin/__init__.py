@@ -31,7 +31,8 @@ from pytest_memreq.reports.text import visible
 
 MARKER_HELP = (
     "max_gpu_memory(limit=None, *, requested=None, allocated=None, reserved=None, device=None, "
-    "gpu=None, enforce=None, isolate=False, skip_too_small=False, tolerance=None): the GPU memory "
+    "gpu=None, enforce=None, isolate=False, ranks=None, skip_too_small=False, tolerance=None): the "
+    "GPU memory "
     'that the test may need, such as "12 GiB", bytes, or "80%" of the card; the first limit is on '
     "allocated"
 )

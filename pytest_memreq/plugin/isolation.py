@@ -15,15 +15,19 @@ import time
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_memreq.plugin.checks import CHECK
 from pytest_memreq.plugin.meters import Meters
-from pytest_memreq.plugin.wire import annotate
+from pytest_memreq.plugin.wire import annotate, attach
 from pytest_memreq.reports.text import visible_lines
+from pytest_memreq.results import Environment, TestResult
 from pytest_memreq.strict_json import build, parse
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 RELAY = "memreq-relay"
 VARIABLE = "PYTEST_MEMREQ_ISOLATED"  # a Task, as JSON
@@ -97,8 +101,8 @@ def run_isolated(item: pytest.Item, meters: Meters) -> None:
     """Run the test elsewhere and report it here, once the driver has its memory back."""
     before_bytes = meters.used_bytes()
     with tempfile.TemporaryDirectory(prefix="memreq-") as directory:
-        child = start(item, Path(directory))
-        child.process.wait()
+        with start(item, Path(directory)) as child:
+            child.process.wait()
         reports = child.reports(item)
     missing = _missing_after_wait(meters, before_bytes)
     if missing:
@@ -115,15 +119,31 @@ class Child:
     path: Path
     output: Path
 
-    def has_ended(self) -> bool:
-        """True once its process has."""
-        return self.process.poll() is not None
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """An interrupt of this process ends the other's too."""
+        self.stop()
+
+    @property
+    def status(self) -> int | None:
+        """The exit status of its process, None while that runs."""
+        return self.process.poll()
+
+    def stop(self) -> bool:
+        """Kill the process; True where it still ran."""
+        if self.status is not None:
+            return False
+        self.process.kill()
+        self.process.wait()
+        return True
 
     def reports(self, item: pytest.Item) -> list[pytest.TestReport]:
         """A report each phase, the last one ours where its process did not come so far."""
         reports = _reports(item.config, self.path)
         if not any(report.when == "teardown" for report in reports):
-            reports.append(_of_crash(item, self.process.returncode, self._said()))
+            reports.append(_of_crash(item, self.status, self._said()))
         return reports
 
     def _said(self) -> str:
@@ -142,6 +162,7 @@ def start(item: pytest.Item, directory: Path, **variables: str) -> Child:
         *arguments,
         *quieting,
     ]
+    directory.mkdir(exist_ok=True)
     path, output = directory / "reports", directory / "output"
     task = Task(nodeid=item.nodeid, file=str(item.path), reports=str(path))
     with output.open("wb") as file:
@@ -182,8 +203,9 @@ def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_crash(item: pytest.Item, status: int | None, said: str) -> pytest.TestReport:
+    """A report of ours; the test is no less checked for that it has no figures."""
     ending = f"the test's own process ended with {status} before the test did"
-    return pytest.TestReport(
+    report = pytest.TestReport(
         nodeid=item.nodeid,
         location=item.location,
         keywords={},
@@ -191,6 +213,11 @@ def _of_crash(item: pytest.Item, status: int | None, said: str) -> pytest.TestRe
         longrepr=f"memreq: {ending}\n{visible_lines(said)}",
         when="call",
     )
+    result = TestResult(
+        nodeid=item.nodeid, mode=None, verdict="error", reason=ending, outcome="failed"
+    )
+    attach(report, result, Environment())
+    return report
 
 
 def _missing_after_wait(meters: Meters, before_bytes: int | None) -> int:

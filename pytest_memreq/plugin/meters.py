@@ -127,7 +127,7 @@ class Meters:
         self.lost = ""
         self._config = config
         self._settings = settings
-        self._world_size = ranks_of(os.environ).world_size  # tests may set what they like
+        self.world_size = ranks_of(os.environ).world_size  # tests may set what they like
         self._pretended: dict[str, SimulatedMeter] = {}
         self._measuring: MeasuringMeter | None = None
         self._backends: tuple[Backend, ...] = ()
@@ -165,7 +165,7 @@ class Meters:
         if self._measuring is None and backends:
             from pytest_memreq.plugin.measuring import MeasuringMeter
 
-            self._measuring = MeasuringMeter(backends, self._world_size)
+            self._measuring = MeasuringMeter(backends, self.world_size)
         return self._measuring
 
     def rehearsal_for(self, gpu: str | None) -> SimulatedMeter:
@@ -177,7 +177,7 @@ class Meters:
         if card not in self._pretended:
             from pytest_memreq.plugin.simulating import SimulatedMeter
 
-            meter = self._pretended[card] = SimulatedMeter(card, self._world_size)
+            meter = self._pretended[card] = SimulatedMeter(card, self.world_size)
             progress = progress_of(self._config)
             if progress is not None:
                 meter.tell(progress.told)

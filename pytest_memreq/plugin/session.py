@@ -21,6 +21,7 @@ from pytest_memreq.plugin.enforcing import enforce, show_message_alone
 from pytest_memreq.plugin.frames import clear_frames
 from pytest_memreq.plugin.isolation import is_to_isolate, run_isolated
 from pytest_memreq.plugin.meters import Meter, Meters
+from pytest_memreq.plugin.on_ranks import check_ranks, is_for_ranks, run_on_ranks
 from pytest_memreq.plugin.owning import Owning
 from pytest_memreq.plugin.progress import start_progress
 from pytest_memreq.plugin.purpose import has_workers, runs_tests
@@ -91,6 +92,9 @@ class Session:
 
         pytest finalizes every fixture of a test that nothing follows.
         """
+        if is_for_ranks(item, self.meters.world_size):
+            run_on_ranks(item)
+            return True
         if is_to_isolate(item):
             run_isolated(item, self.meters)
             return True
@@ -208,6 +212,7 @@ class Session:
     def _begin(self, item: pytest.Item, check: Check) -> Course:
         gpu, is_first = check.budget.gpu, is_rehearsal(item)
         try:
+            check_ranks(check.budget.ranks, self.meters.world_size)
             meter = self.meters.rehearsal_for(gpu) if is_first else self.meters.meter_for(gpu)
         except MemreqError as error:
             return Course(nodeid=item.nodeid, check=check, meter=None, problem=str(error))
@@ -255,7 +260,8 @@ class Session:
         check = item.stash.get(CHECK, None)
         if check is None:
             return None
-        if self._is_to_rehearse(item) or is_to_isolate(item):
+        is_elsewhere = is_to_isolate(item) or is_for_ranks(item, self.meters.world_size)
+        if is_elsewhere or self._is_to_rehearse(item):
             return item.nodeid  # it follows a pretended test, and one may follow it
         return self.meters.kind_of(check.budget.gpu) or None
 

@@ -26,8 +26,8 @@ class RankPart:
 def merge_ranks(parts: Iterable[RankPart], world_size: int) -> Results:
     """Each test by the worst of its ranks, with the table of them all.
 
-    A rank that is missing, or did not run the test, makes it an `error` if it is not worse. One on
-    which the user skipped it does not count where another ran it.
+    A rank that is missing, or did not run the test, makes it an `error` unless another says what is
+    wrong. One on which the user skipped it does not count where another ran it.
     """
     by_rank = {part.rank: part for part in sorted(parts, key=lambda part: part.rank)}
     found: dict[str, dict[int, TestResult]] = {}
@@ -64,10 +64,13 @@ def _merged(
         leaked_bytes=_largest(test.leaked_bytes for test in ran.values()),
         ranks=tuple(sorted(rows, key=lambda row: row.rank)),
     )
-    if not absent or is_worse(base.verdict, "error"):
+    if not absent:
         return whole
+    failed = replace(whole, outcome="failed")  # nobody expects a rank to be missing
+    if not is_worse("error", base.verdict):
+        return failed
     reason = _told(absent[0].rank, world_size, absent[0].reason)
-    return replace(whole, verdict="error", reason=reason, cause=None, outcome="failed")
+    return replace(failed, verdict="error", reason=reason, cause=None)
 
 
 def _absent(

@@ -16,9 +16,7 @@ def entry_of(test: TestResult, environment: Environment) -> Entry | None:
         return None
     return Entry(
         nodeid=test.nodeid,
-        device=environment.device_class(
-            mode=test.mode, gpu=test.gpu, world_size=test.world_size
-        ),
+        device=environment.device_class(mode=test.mode, gpu=test.gpu, world_size=test.world_size),
         peak=test.peak,
         breakdown=test.breakdown,
         largest=largest_of(test.sites, test.breakdown),
@@ -32,9 +30,7 @@ def simulated_entry_of(test: TestResult, environment: Environment) -> Entry | No
         return None
     return Entry(
         nodeid=test.nodeid,
-        device=environment.device_class(
-            mode="simulated", gpu=said.gpu, world_size=test.world_size
-        ),
+        device=environment.device_class(mode="simulated", gpu=said.gpu, world_size=test.world_size),
         peak=said.peak,
         breakdown=said.breakdown,
         largest=largest_of(said.sites, said.breakdown),

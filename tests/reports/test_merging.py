@@ -161,6 +161,9 @@ def test_without_a_rank_nothing_is_known(word, missing):
 def test_what_is_known_to_be_over_stays_over():
     (test,) = merge_ranks(ranks(result(verdict="over"), None, r1="it died"), 2).tests
     assert (test.verdict, test.reason) == ("over", "rank 0 of 2: over it is")
+    expected = result(verdict="over", outcome="xfailed")
+    (test,) = merge_ranks(ranks(expected, None, r1="it died"), 2).tests
+    assert test.outcome == "failed"
 
 
 def test_the_peak_is_the_largest_of_each_metric():
