@@ -118,13 +118,15 @@ RUNS_FOREIGN = {
     *("pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "yaml"),
     *("telnetlib", "ftplib", "smtplib", "xmlrpc", "http", "socket", "requests"),
 }
+FOREIGN_ALLOWED = {"plugin/on_ranks.py": {"socket"}}  # a free port of this machine, for its ranks
 CALLS_FOREIGN = {"eval", "exec", "os.system", "os.popen", "torch.load", "pty.spawn", "__import__"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=path_of)
 def test_nothing_foreign_is_run_or_unpickled(module):
     tree = ast.parse(module.read_text(encoding="utf-8"))
-    assert not {name.split(".")[0] for name in imports_of(tree, everywhere=True)} & RUNS_FOREIGN
+    imported = {name.split(".")[0] for name in imports_of(tree, everywhere=True)}
+    assert not (imported & RUNS_FOREIGN) - FOREIGN_ALLOWED.get(path_of(module), set())
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         assert ast.unparse(call.func) not in CALLS_FOREIGN, call.lineno
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
