@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.checks import CHECK
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.living import is_stale
@@ -20,11 +21,12 @@ from pytest_memreq.plugin.ranks import Ranks
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.store import store_of
 from pytest_memreq.plugin.waiting import Source, wait_for
-from pytest_memreq.reports.files import read_whole
+from pytest_memreq.reports.files import failure, read_whole
 from pytest_memreq.reports.journal import name_of
 from pytest_memreq.reports.ranks import RankPart
 from pytest_memreq.reports.reading import MAX_REPORT_BYTES
 from pytest_memreq.reports.restoring import journals_of_ranks
+from pytest_memreq.reports.text import visible
 
 INTERRUPTED = "this run was interrupted before it had ended"
 
@@ -41,9 +43,16 @@ class Speaking:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """From the start: what is not there, or not held, has died."""
-        if self._runs_tests:
-            self._reporting.directory.mkdir(parents=True, exist_ok=True)
+        if not self._runs_tests:
+            return
+        directory = self._reporting.directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
             self._reporting.begin_journal()
+        except OSError as error:
+            raise pytest.UsageError(visible(str(failure(directory, error)))) from None
+        except MemreqError as error:
+            raise pytest.UsageError(visible(str(error))) from None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:

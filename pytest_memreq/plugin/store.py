@@ -16,7 +16,7 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.reports.reading import MAX_REPORT_BYTES
 
 if TYPE_CHECKING:
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch exports it by hand
 
 PIECE_BYTES = 2**20  # torch's TCPStore takes 8 MiB at once (TCPStoreLibUvBackend.cpp)
 SECONDS = 20
@@ -59,7 +59,7 @@ class Store:
 
     @cached_property
     def _store(self) -> TCPStore:
-        from torch.distributed import TCPStore  # type: ignore[attr-defined]
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch exports it by hand
 
         return TCPStore(
             self._address,

@@ -41,7 +41,7 @@ def test_step(card, number):
 @dataclass
 class Suite:
     path: object
-    settings: str = ""
+    first: tuple = ()  # options before those of the plugin
 
     def write(self, source):
         (self.path / "test_it.py").write_text(SUITE + textwrap.dedent(source))
@@ -49,7 +49,7 @@ class Suite:
     def start(self, rank, world_size, *options, **variables):
         variables = {"RANK": str(rank), "WORLD_SIZE": str(world_size), **variables}
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "pytest_memreq.plugin", *options],
+            [sys.executable, "-m", "pytest", *self.first, "-p", "pytest_memreq.plugin", *options],
             cwd=self.path,
             env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **variables},
             stdout=subprocess.PIPE,
@@ -73,7 +73,8 @@ class Suite:
 
 @pytest.fixture
 def suite(tmp_path, monkeypatch):
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    for name in ("PYTEST_ADDOPTS", "MASTER_ADDR", "MASTER_PORT", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "conftest.py").write_text(WITHOUT_TORCH + SCRIPTED.read_text())
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
     return Suite(tmp_path)
@@ -165,6 +166,26 @@ def test_what_ranks_of_an_earlier_run_left_is_not_theirs(suite):
     statuses, _ = suite.run(2, "--memreq-report", "--memreq-rank-timeout=1", ranks=(0,))
     assert statuses == [1]
     assert suite.report()["tests"][0]["verdict"] == "error"
+
+
+def test_a_rank_that_is_done_before_the_first_begins_is_no_earlier_one(suite):
+    (suite.path / "slow.py").write_text(
+        "import os, time\nif os.environ['RANK'] == '0':\n    time.sleep(4)\n"
+    )
+    suite.first = ("-p", "slow")
+    suite.write(UNEQUAL)
+    statuses, output = suite.run(2, "--memreq-report", "--memreq-rank-timeout=1")
+    assert statuses == [0, 0], output
+    assert len(suite.report()["tests"][0]["ranks"]) == 2
+
+
+def test_a_directory_that_takes_no_journal_is_one_line(suite):
+    (suite.path / "memreq-report").write_text("a file")
+    suite.write(UNEQUAL)
+    statuses, output = suite.run(2, ranks=(1,))
+    assert statuses == [4]
+    assert "memreq-report: cannot be written" in output
+    assert "Traceback" not in output
 
 
 def test_a_rank_that_hangs_is_given_up(suite):
