@@ -17,6 +17,7 @@ from pytest_memreq.plugin.checks import CHECK
 from pytest_memreq.plugin.isolation import RELAY, Child, log, start
 from pytest_memreq.plugin.wire import attach, detach
 from pytest_memreq.reports.ranks import RankPart, merge_ranks
+from pytest_memreq.reports.worst import weight
 from pytest_memreq.results import Results
 
 HERE = "127.0.0.1"
@@ -50,9 +51,9 @@ def run_on_ranks(item: pytest.Item) -> None:
             for rank, variables in enumerate(_variables(count))
         ]
         stopped = _waited(children)
-        reports = {rank: child.reports(item) for rank, child in enumerate(children)}
-    parts = [_part(rank, () if rank in stopped else reports[rank]) for rank in reports]
-    log(item, _joined([reports[rank] for rank in sorted(reports, key=stopped.__contains__)], parts))
+        reports = [child.reports(item) for child in children]
+    parts = [_part(rank, () if rank in stopped else each) for rank, each in enumerate(reports)]
+    log(item, _joined([reports[part.rank] for part in sorted(parts, key=_order)], parts))
 
 
 def _variables(count: int) -> Iterator[dict[str, str]]:
@@ -89,13 +90,20 @@ def _part(rank: int, reports: Sequence[pytest.TestReport]) -> RankPart:
     if brought is None:
         return RankPart(rank=rank, results=Results(status="incomplete"), missing=BY_US)
     result, environment = brought
-    return RankPart(rank=rank, results=Results(tests=(result,), environment=environment))
+    told = replace(result, gpu=environment.gpu)
+    return RankPart(rank=rank, results=Results(tests=(told,), environment=environment))
+
+
+def _order(part: RankPart) -> tuple[int, ...]:
+    """The rank that decides comes first, those that have no result last."""
+    worst = [-each for test in part.results.tests for each in weight(test)]
+    return not worst, *worst
 
 
 def _joined(
     reports: Sequence[Sequence[pytest.TestReport]], parts: Sequence[RankPart]
 ) -> list[pytest.TestReport]:
-    """Of each phase the report of a rank on which it failed, else of the first that has one."""
+    """Of each phase the first report on which it failed, else the first; the worst rank's lead."""
     shown = [_shown([r for each in reports for r in each if r.when == phase]) for phase in PHASES]
     joined = [report for report in shown if report is not None]
     merged = merge_ranks(parts, len(parts))

@@ -66,6 +66,7 @@ def test_it_runs_elsewhere_and_is_reported_here(scripted, options):
         "test_over": "over",
         "test_fails": "error",
         "test_skipped": "unchecked",
+        "test_dies": "error",
         "test_goes_on": "within",
     }
     assert tests["test_has_the_card_for_itself"]["held_bytes"] == 0

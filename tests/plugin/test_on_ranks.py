@@ -30,14 +30,15 @@ def found_by(pytester):
 
 
 def test_each_rank_runs_it_and_the_worst_decides(scripted):
-    scripted.makepyfile(test_a=BUDGET + PLAIN + REDUCES.format(size="90 + 20 * rank"))
+    scripted.makepyfile(test_a=BUDGET + PLAIN + REDUCES.format(size="105 + 5 * rank"))
     result = scripted.runpytest("--memreq-report", "--memreq-update=all", "--memreq-update-in-ci")
     result.assert_outcomes(passed=1, failed=1)
     tests = found_by(scripted)
     test = tests["test_reduces"]
     assert test["verdict"] == "over"
     assert test["reason"].startswith("rank 1 of 2: allocated peak 110 bytes is over the budget")
-    assert [row["peak"]["allocated_bytes"] for row in test["ranks"]] == [90, 110]
+    assert [row["peak"]["allocated_bytes"] for row in test["ranks"]] == [105, 110]
+    assert {row["gpu"] for row in test["ranks"]} == {"Scripted card"}
     assert tests["test_plain"]["ranks"] is None
     result.stdout.fnmatch_lines(["*test_reduces: allocated peak 110 bytes is over the budget of*"])
 
