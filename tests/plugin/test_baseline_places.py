@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -248,28 +250,43 @@ def test_an_option_of_the_settings_is_the_projects_own(project):
     project.runpytest(NEW).stdout.fnmatch_lines(["baseline: 1 new, 1 gone"])
 
 
-def test_figures_are_of_so_many_ranks(project, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    result = project.runpytest()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*not in the baseline for measured on *, 2 ranks, nor*"])
-    project.runpytest(NEW).assert_outcomes(passed=1)
+def two_ranks(project, *options):
+    """The exit status of each, and what the first printed."""
+    variables = {**os.environ, "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "pytest", *options],
+            cwd=project.path,
+            env={**variables, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=100)[0].decode() for process in processes]
+    return [process.returncode for process in processes], outputs
+
+
+def test_figures_are_of_so_many_ranks(project):
+    statuses, outputs = two_ranks(project)
+    assert statuses == [1, 1]
+    assert "not in the baseline for measured on Scripted card" in outputs[0]
+    assert ", 2 ranks, nor comparable" in outputs[0]
+    statuses, _ = two_ranks(project, NEW)
+    assert statuses == [0, 0]
     *found, _ = json.loads((project.path / FILE).read_text())["entries"]
     assert [each["device"]["world_size"] for each in found] == [1, 2]
 
 
-def test_a_rank_that_does_not_write_does_not_say_that_it_did(project, monkeypatch):
-    before = (project.path / FILE).read_bytes()
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
-    result = project.runpytest(NEW, "--memreq-report")
-    result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["the baseline is written by the first rank (RANK=0), not by*"])
+def test_a_rank_that_does_not_write_does_not_say_that_it_did(project):
+    _, (first, second) = two_ranks(project, NEW, "--memreq-report")
+    said = "the baseline is written by the first rank (RANK=0), not by"
+    assert said in second
+    assert said not in first
     report = json.loads((project.path / "memreq-report" / "memreq.json").read_text())
     assert report["environment"]["world_size"] == 2
-    reason = report["tests"][0]["reason"]
-    assert reason == "not in the baseline before, for the first rank to record"
-    assert (project.path / FILE).read_bytes() == before
+    reasons = {row["rank"]: row["reason"] for row in report["tests"][0]["ranks"]}
+    assert reasons[1] == "not in the baseline before, for the first rank to record"
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,8 @@ def test_all_text_can_be_told_from_what_is_behind_it(browser, page, scheme):
 
 def text_of(browser):
     """That of the page, which the browser may have still to build."""
-    asked = {"expression": "document.body.innerText", "returnByValue": True}
+    text = "document.readyState == 'complete' ? document.body.innerText : ''"
+    asked = {"expression": text, "returnByValue": True}
     return soon(lambda: browser.execute_cdp_cmd("Runtime.evaluate", asked)["result"].get("value"))
 
 
