@@ -17,6 +17,7 @@ VALUES = {
     "holdings",
     "garbage",
     "replacing",
+    "resolving",
     "strict_json",
     "timeline",
 }
@@ -26,7 +27,8 @@ MAY_IMPORT = {
     "units": VALUES,
     "requirement": VALUES,
     **dict.fromkeys(
-        ("bisection", "holdings", "garbage", "replacing", "strict_json", "timeline"), VALUES
+        ("bisection", "holdings", "garbage", "replacing", "resolving", "strict_json", "timeline"),
+        VALUES,
     ),
     **{finder: VALUES | {finder} for finder in FINDERS},
     "gate": VALUES | {"gate"},
@@ -147,6 +149,15 @@ def test_loading_brings_no_torch(name):
 def test_the_functions_are_what_the_package_has_whatever_is_imported_first(first):
     code = (
         f"import sys, {first}, pytest_memreq as m;"
-        "sys.exit(not (callable(m.estimate) and callable(m.simulate)))"
+        "names = [getattr(m, name) for name in m.__all__];"
+        "sys.exit(not (all(map(callable, names)) and not hasattr(m, 'nothing')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_loading_the_plugin_brings_no_formulas():
+    code = (
+        "import sys, pytest_memreq.plugin;"
+        "sys.exit(any(name.startswith('pytest_memreq.estimate.') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

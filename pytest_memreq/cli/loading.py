@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.estimate import read_model
 from pytest_memreq.estimate.model import Model
+from pytest_memreq.estimate.reading import read_model
 from pytest_memreq.estimate.transformer import Transformer
 from pytest_memreq.reports.files import is_directory, read_whole
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_memreq.bisection import Solution, solve
-from pytest_memreq.errors import MemreqError
-from pytest_memreq.estimate.counts import COUNT_FORMS, parse_count
-from pytest_memreq.estimate.families import NOTHING, transformer_of
-from pytest_memreq.estimate.formula import requirement, setup_of
-from pytest_memreq.estimate.model import Model, Parameter
-from pytest_memreq.estimate.parallelism import Parallelism
-from pytest_memreq.estimate.transformer import Transformer
-from pytest_memreq.requirement import LayerRow, Requirement
+from pytest_memreq.resolving import resolver
+
+# The formulas are loaded where they are asked for: every run of pytest loads this.
+if TYPE_CHECKING:
+    from pytest_memreq.bisection import Solution, solve
+    from pytest_memreq.estimate.parallelism import Parallelism
+    from pytest_memreq.estimate.transformer import Transformer
+    from pytest_memreq.requirement import LayerRow, Requirement
+
+__getattr__ = resolver(
+    __name__,
+    {
+        "pytest_memreq.bisection": ("Solution", "solve"),
+        "pytest_memreq.estimate.parallelism": ("Parallelism",),
+        "pytest_memreq.estimate.transformer": ("Transformer",),
+        "pytest_memreq.requirement": ("LayerRow", "Requirement"),
+    },
+)
 
 
 def estimate(
@@ -39,6 +48,9 @@ def estimate(
     transformer without `sequence_length`, activations are not known. `recompute` ("none",
     "selective", "full") is for transformers. Raises MemreqError for what cannot be estimated.
     """
+    from pytest_memreq.estimate.formula import requirement, setup_of
+    from pytest_memreq.estimate.reading import read_model
+
     setup = setup_of(
         optimizer=optimizer,
         precision=precision,
@@ -49,40 +61,6 @@ def estimate(
         task=task,
     )
     return requirement(read_model(model, inputs, keyword_inputs or {}), setup)
-
-
-def read_model(
-    model: Any, inputs: tuple[Any, ...] = (), keyword_inputs: Mapping[str, Any] = NOTHING
-) -> Model | Transformer:
-    """What can be told of a model once, whatever the setup: `requirement` is asked with it.
-
-    Raises MemreqError for what is no model, and for inputs that it does not run on.
-    """
-    is_run = bool(inputs or keyword_inputs)
-    if isinstance(model, Transformer | Mapping):
-        _check_not_run(is_run, "a configuration", "sequence_length")
-        return model if isinstance(model, Transformer) else transformer_of(model)
-    if isinstance(model, (int, str)):
-        parameters = (Parameter(shape=(parse_count(model),)),)
-        _check_not_run(is_run, f"the parameter count {model!r}", "an nn.Module")
-        return Model(parameters=parameters, has_shapes=False)
-    return _module(model, inputs, keyword_inputs)
-
-
-def _check_not_run(is_run: bool, what: str, instead: str) -> None:
-    if is_run:
-        raise MemreqError(f"inputs were given with {what}, which cannot run; give {instead}")
-
-
-def _module(model: Any, inputs: tuple[Any, ...], keyword_inputs: Mapping[str, Any]) -> Model:
-    from pytest_memreq.estimate.layers import count_module, is_module  # imports torch
-
-    if not is_module(model):
-        raise MemreqError(
-            f"cannot estimate a {type(model).__name__}; give an nn.Module, a Transformer, or a "
-            f"parameter count written {COUNT_FORMS}"
-        )
-    return count_module(model, inputs, keyword_inputs)
 
 
 __all__ = [
