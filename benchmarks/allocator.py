@@ -1,12 +1,16 @@
-"""How many events a second the model of the caching allocator replays.
+"""The model of the caching allocator beside real builds of it, and how fast it replays.
 
-`python -m benchmarks.allocator` takes the requests of every script that `cuda_record` recorded,
-each free for the youngest request of its size, and prints a Markdown table, the best of three.
+`python -m benchmarks.allocator` replays the random scripts of `tests/simulate/data` that went
+through builds of torch, and compares every address and statistic; then it takes the requests of
+every script that `cuda_record` recorded, each free for the youngest request of its size, and says
+how many events a second it replays, the best of three.
 """
 
 import time
 
+from benchmarks.allocator_recordings import CASES, replayed
 from benchmarks.cuda import records
+from benchmarks.results import Benchmark, markdown, run
 from pytest_memreq.simulate.allocator.replay import Event, replay
 from pytest_memreq.simulate.allocator.settings import parse_settings
 
@@ -26,13 +30,24 @@ def events_of(sizes):
             yield Event("free", live[-size].pop())
 
 
-def main():
-    """Replay all, with several settings."""
-    record = next(records())
-    scripts = [list(events_of(row["events"])) for row in record["scripts"].values()]
+def compared():
+    """Of each build and settings: scripts, requests, and how many have all as it was."""
+    found = {}
+    for case in CASES.values():
+        offsets, statistics = replayed(case)
+        row = found.setdefault(f"{case['torch']} {case['name']}", [0, 0, 0, 0])
+        row[0] += 1
+        row[1] += len(offsets)
+        row[2] += offsets == case["offsets"]
+        row[3] += statistics == case["stats"]
+    return found
+
+
+def rates():
+    """Events a second by settings."""
+    scripts = [list(events_of(row["events"])) for row in next(records())["scripts"].values()]
     count = sum(map(len, scripts))
-    print(f"{count:,} events of {len(scripts)} scripts\n")
-    print("| settings | events a second |\n|---|---|")
+    found = {}
     for text in SETTINGS:
         settings = parse_settings(text, card_bytes=CARD_BYTES)
         times = []
@@ -41,8 +56,38 @@ def main():
             for events in scripts:
                 replay(events, settings)
             times.append(time.perf_counter() - start)
-        print(f"| {text or 'none'} | {count / min(times):,.0f} |")
+        found[text or "none"] = round(count / min(times))
+    return {"events": count, "scripts": len(scripts), "rates": found}
 
+
+def tables(runs):
+    """What is equal, and the rates."""
+    (kept,) = runs.values()
+    equal, speed = kept.found["equal"], kept.found["speed"]
+    return {
+        "about": kept.about,
+        "equal": markdown(
+            (
+                "build, settings",
+                "scripts",
+                "requests",
+                "equal in all addresses",
+                "in all statistics",
+            ),
+            [(name, *row) for name, row in equal.items()],
+        ),
+        "rates": markdown(
+            ("settings", f"events a second, of {speed['events']:,} of {speed['scripts']} scripts"),
+            [(name, f"{rate:,}") for name, rate in speed["rates"].items()],
+        ),
+    }
+
+
+BENCHMARK = Benchmark(
+    name="allocator",
+    measure=lambda: {"equal": compared(), "speed": rates()},
+    tables=tables,
+)
 
 if __name__ == "__main__":
-    main()
+    run(BENCHMARK)

@@ -1,10 +1,8 @@
 """The simulation beside a CUDA build of torch, event by event.
 
 `python -m benchmarks.cuda` runs every script of `cuda_scripts` simulated, for each capability that
-was recorded with the installed torch (`data/cuda_*.json.xz`, by `cuda_record`), and prints a
-Markdown table of what differs and a line of totals; then those of `rank_scripts`
-(`data/ranks_*.json.xz`), each as one rank of many. With `--pack FILE...` it makes the data files
-from recordings.
+was recorded with the installed torch (`data/cuda_*.json.xz`, by `cuda_record`). With `--pack
+FILE...` it makes the data files from recordings.
 """
 
 import argparse
@@ -19,7 +17,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.cuda_scripts import SCRIPTS
+from benchmarks.errors import HEAD, errors_of
 from benchmarks.rank_scripts import SCRIPTS as RANK_SCRIPTS
+from benchmarks.results import Benchmark, markdown, run
 from pytest_memreq.simulate.cards import Card, find_card
 from pytest_memreq.simulate.device import PretendedDevice
 from pytest_memreq.simulate.groups import joined
@@ -28,6 +28,11 @@ from pytest_memreq.simulate.ranks import Ranks
 DATA = Path(__file__).parent / "data"
 CARDS = {(9, 0): "NVIDIA H100 80GB HBM3", (8, 0): "NVIDIA A100-SXM4-80GB"}
 METRICS = ("requested", "allocated", "reserved")
+# Scripts that are known to differ, and why.
+WHY = {
+    "gradient penalty": "CUDA's autograd numbers what runs in backward by a thread of its own",
+    "nonzero": "the build that recorded found nothing; all is simulated",
+}
 
 
 class RecordedCard(Card):
@@ -88,29 +93,79 @@ def first_difference(found, recorded):
     return f"{tag} at {start}: recorded {recorded[start:end][:4]}, simulated {found[at:until][:4]}"
 
 
-def compare(record, simulated):
-    """Print a row for each script that differs, and the totals."""
-    capability = tuple(record["capability"])
-    same = {"events": 0, "allocations": 0, **dict.fromkeys(METRICS, 0)}
-    worst = 0.0
-    for name, recorded in record["scripts"].items():
-        found = simulated(name, capability)
-        equal = {m: found[f"{m}_bytes"] == recorded[f"{m}_bytes"] for m in METRICS}
-        both = found["events"], recorded["events"]
-        equal["events"] = both[0] == both[1]
-        equal["allocations"] = allocations(both[0]) == allocations(both[1])
-        for what, is_equal in equal.items():
-            same[what] += is_equal
-        error = found["allocated_bytes"] / recorded["allocated_bytes"] - 1
-        worst = max(worst, error, -error)
-        if not all(equal[what] for what in ("allocations", *METRICS)):
-            parts = "-" if equal["allocations"] else first_difference(*map(allocations, both))
-            less = " | ".join(f"{found[f'{m}_bytes'] - recorded[f'{m}_bytes']:+,}" for m in METRICS)
-            print(f"| {name} | {less} | {parts} |", flush=True)
-    totals = ", ".join(f"{what} {count}" for what, count in same.items())
-    version = f"torch {record['torch']}, capability {'.'.join(map(str, capability))}"
-    print(f"\n{version}: of {len(record['scripts'])} scripts equal: {totals}; ", end="")
-    print(f"largest error of allocated {worst:.3%}\n", flush=True)
+def compared(kind, run):
+    """A row a script for each capability that was recorded with the installed torch."""
+    torch.backends.cudnn.enabled = False  # as the builds that recorded
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    found = {
+        ".".join(map(str, record["capability"])): {
+            name: row(run(name, tuple(record["capability"])), recorded)
+            for name, recorded in record["scripts"].items()
+        }
+        for record in records(kind)
+    }
+    return found or sys.exit(f"nothing was recorded with torch {torch.__version__}")
+
+
+def row(found, recorded):
+    """What was found and what was recorded, by metric; and where the sequences part."""
+    both = found["events"], recorded["events"]
+    is_same = allocations(both[0]) == allocations(both[1])
+    return {
+        **{m: [found[f"{m}_bytes"], recorded[f"{m}_bytes"]] for m in METRICS},
+        "difference": "" if is_same else first_difference(*map(allocations, both)),
+        "has_same_frees": both[0] == both[1],
+    }
+
+
+def tables(runs):
+    """Counts of what is equal, errors by metric, and every script that differs."""
+    cases = [
+        (torch_, capability, scripts)
+        for torch_, kept in runs.items()
+        for capability, scripts in kept.found.items()
+    ]
+    return {
+        "about": "\n".join(f"- {kept.about}" for kept in runs.values()),
+        "equal": markdown(
+            ("torch", "capability", "scripts", "sequence of allocations", *METRICS),
+            [(*case[:2], *equal_counts(case[2].values())) for case in cases],
+        ),
+        "errors": markdown(
+            ("torch", "capability", "peak", *HEAD),
+            [
+                (*case[:2], m, *errors_of(row[m] for row in case[2].values()).cells)
+                for case in cases
+                for m in METRICS
+            ],
+        ),
+        "different": markdown(
+            ("script", *(f"{m}, less recorded" for m in METRICS), "builds", "why"),
+            [
+                (name, *less, ", ".join(builds), WHY.get(name, "not known"))
+                for (name, *less), builds in sorted(different(cases).items())
+            ],
+        ),
+    }
+
+
+def equal_counts(rows):
+    """How many scripts there are, have the same sequence, and the same peaks."""
+    rows = list(rows)
+    peaks = (sum(row[m][0] == row[m][1] for row in rows) for m in METRICS)
+    return len(rows), sum(not row["difference"] for row in rows), *peaks
+
+
+def different(cases):
+    """Where each script that differs does so, by its name and how far off its peaks are."""
+    found = {}
+    for torch_, capability, scripts in cases:
+        for name, row in scripts.items():
+            less = [row[m][0] - row[m][1] for m in METRICS]
+            if any(less) or row["difference"]:
+                off = (name, *(f"{n:+,}" for n in less))
+                found.setdefault(off, []).append(f"{torch_}/{capability}")
+    return found
 
 
 def pack(paths):
@@ -123,6 +178,11 @@ def pack(paths):
         (DATA / f"{kind}_{record['torch']}_{capability}.json.xz").write_bytes(packed)
 
 
+BENCHMARK = Benchmark(
+    name="cuda", measure=lambda: compared("cuda", simulated), tables=tables, by_torch=True
+)
+
+
 def main():
     """Compare with what was recorded, or pack recordings."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -130,19 +190,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.pack:
         return pack(arguments.pack)
-    torch.backends.cudnn.enabled = False  # as the builds that recorded
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    found = [
-        *((record, simulated) for record in records()),
-        *((record, simulated_rank) for record in records("ranks")),
-    ]
-    if not found:
-        return f"nothing was recorded with torch {torch.__version__}"
-    for record, run in found:
-        print("| script | requested, less recorded | allocated | reserved | first difference |")
-        print("|---|---|---|---|---|")
-        compare(record, run)
-    return None
+    return run(BENCHMARK)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """Simulated peaks beside what others measured on cards and published.
 
-`python -m benchmarks.published` prints a Markdown table, a row a figure.
+`python -m benchmarks.published` runs every case of `published_cases` on the card that is named
+there; `data/published.json` has the published figures.
 """
 
 import json
-import sys
 from pathlib import Path
 
+from benchmarks.errors import HEAD, errors_of, percent
 from benchmarks.published_cases import CASES
+from benchmarks.results import Benchmark, markdown, run
 from pytest_memreq import simulate
 
 PUBLISHED = {
@@ -23,28 +25,59 @@ def simulated(case, label):
     return read[0]
 
 
-def rows():
-    """(id, label, published bytes, half of the last digit, simulated bytes) of each figure."""
-    for case in CASES:
-        for value in PUBLISHED[case.id]["values"]:
-            figures = (value["bytes"], value["half_step_bytes"], simulated(case, value["label"]))
-            yield (case.id, value["label"], *figures)
+def measure():
+    """A row a figure: what was published, half of its last digit, and what was simulated."""
+    return [
+        {
+            "id": case.id,
+            "figure": value["label"],
+            "published_bytes": value["bytes"],
+            "half_step_bytes": value["half_step_bytes"],
+            "simulated_bytes": simulated(case, value["label"]),
+        }
+        for case in CASES
+        for value in PUBLISHED[case.id]["values"]
+    ]
 
 
-def main():
-    """Print the table and how many figures are within their rounding."""
-    print("| case | figure | published, bytes | simulated less published | within rounding |")
-    print("|---|---|---|---|---|")
-    within = []
-    for id_, label, published, half_step, found in rows():
-        within.append(abs(found - published) <= half_step)
-        print(
-            f"| {id_} | {label} | {published:,} ± {half_step:,} | {found - published:+,} "
-            f"({(found - published) / published:+.3%}) | {'yes' if within[-1] else 'no'} |",
-            flush=True,
-        )
-    print(f"\n{sum(within)} of {len(within)} figures within their rounding")
+def off_bytes(row):
+    """Simulated less published."""
+    return row["simulated_bytes"] - row["published_bytes"]
 
+
+def is_within(row):
+    """Whether the rounding of what was printed explains the difference."""
+    return abs(off_bytes(row)) <= row["half_step_bytes"]
+
+
+def tables(runs):
+    """Totals, and every figure."""
+    (kept,) = runs.values()
+    rows = kept.found
+    exact = [row for row in rows if not row["half_step_bytes"]]
+    pairs = [(row["simulated_bytes"], row["published_bytes"]) for row in rows]
+    return {
+        "about": kept.about,
+        "summary": f"{len(rows)} figures of {len({row['id'] for row in rows})} publications: "
+        f"{sum(map(is_within, rows))} are within the rounding of what was printed; of {len(exact)} "
+        f"that are printed to the byte, {sum(map(is_within, exact))} are equal to the byte.",
+        "errors": markdown(HEAD, [errors_of(pairs).cells]),
+        "all": markdown(
+            ("case", "figure", "published, bytes", "simulated less that", "within its rounding"),
+            [cells(row) for row in rows],
+        ),
+    }
+
+
+def cells(row):
+    """Of the table of all figures."""
+    published = f"{row['published_bytes']:,} ± {row['half_step_bytes']:,}"
+    off = f"{off_bytes(row):+,} ({percent(off_bytes(row) / row['published_bytes'])})"
+    case = f"{row['id']} {PUBLISHED[row['id']]['title']}"
+    return case, row["figure"], published, off, "yes" if is_within(row) else "**no**"
+
+
+BENCHMARK = Benchmark(name="published", measure=measure, tables=tables, packages=("transformers",))
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(BENCHMARK)

@@ -16,6 +16,7 @@ from pytest_memreq.requirement import METRICS, Breakdown, DevicePeak, Peak, Site
 from pytest_memreq.strict_json import to_text
 
 FORMAT = 1
+NO_TESTS = '"tests": [],'  # quotes within a string are escaped: it is this key
 Mode = Literal["measured", "simulated", "estimated"]
 Outcome = Literal["passed", "failed", "skipped", "xfailed", "xpassed"]
 RunStatus = Literal["complete", "incomplete"]
@@ -211,8 +212,17 @@ class Results:
 
 
 def to_json(results: Results) -> str:
-    """`memreq.json`: strict JSON; a NaN or infinity raises ValueError instead of being written."""
-    return to_text(results.to_dict(), indent=1) + "\n"
+    """`memreq.json`: strict JSON; a NaN or infinity raises ValueError instead of being written.
+
+    A test a line, each made by itself: as one object they would take ten times the text's memory.
+    """
+    around = to_text(
+        replace(results, tests=()).to_dict() | {"summary": results.summary()}, indent=1
+    )
+    before, after = around.split(NO_TESTS, maxsplit=1)
+    tests = ",\n  ".join(to_text(test.to_dict()) for test in results.tests)
+    within = f"[\n  {tests}\n ]" if tests else "[]"
+    return f'{before}"tests": {within},{after}\n'
 
 
 def _simulated_from_dict(raw: Mapping[str, Any]) -> Simulated:

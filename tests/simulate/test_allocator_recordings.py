@@ -2,63 +2,26 @@
 
 import gzip
 import json
-import lzma
 from pathlib import Path
 
 import pytest
 
-from pytest_memreq.simulate.allocator import (
-    Allocator,
-    OutOfDeviceMemory,
-    parse_settings,
-    tie_of,
-)
+from benchmarks.allocator_recordings import CASES, replayed
+from pytest_memreq.simulate.allocator import Allocator, parse_settings
 from pytest_memreq.simulate.allocator.memory import Driver
 
 HERE = Path(__file__).parent
-RANDOM = json.loads(lzma.decompress((HERE / "data" / "allocator.json.xz").read_bytes()))
-CASES = {f"{case['torch']} {case['name']} {at}": case for at, case in enumerate(RANDOM["cases"])}
 TRACES = HERE.parents[2] / "shared" / "data" / "traces"
-
-
-def settings_of(case):
-    version = tuple(int(part) for part in case["torch"].split(".")[:2])
-    return parse_settings(
-        case["conf"],
-        tie=tie_of(version),
-        card_bytes=case["card_bytes"],
-        memory_fraction=case["fraction"],
-    )
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_random_scripts_go_as_in_the_real_allocator(name):
     """Settings, streams, garbage collection and a full card: all addresses and statistics."""
     case = CASES[name]
-    allocator = Allocator(settings_of(case))
-    chunks, read_elsewhere, offsets, first = {}, set(), [], None
-    for action, number, size, stream in RANDOM["scripts"][case["script"]]:
-        if action == "allocate":
-            try:
-                chunks[number] = allocator.allocate(size, stream)
-            except OutOfDeviceMemory:
-                offsets.append(None)
-                continue
-            first = chunks[number].address if first is None else first
-            offsets.append(chunks[number].address - first)
-        elif action == "free":
-            allocator.free(chunks.pop(number), is_read_elsewhere=number in read_elsewhere)
-        elif action == "read_elsewhere":
-            read_elsewhere.add(number)
-        else:
-            allocator.empty_cache()
+    offsets, statistics = replayed(case)
     assert [offset is None for offset in offsets] == [o is None for o in case["offsets"]]
     assert offsets == case["offsets"]
-    words = ("allocated", "reserved", "active", "requested", "inactive_split")
-    words += tuple(f"peak_{word}" for word in words)
-    ours = {word: getattr(allocator, f"{word}_bytes") for word in words}
-    ours |= {"retries": allocator.retries, "failures": allocator.failures}
-    assert ours == case["stats"]
+    assert statistics == case["stats"]
 
 
 class Recorded:
