@@ -1,6 +1,7 @@
 """All benchmarks, each in a process of its own, then the tables of the documents.
 
-`python -m benchmarks` runs all, `python -m benchmarks cuda growth` those that are named.
+`python -m benchmarks` runs all but `versions`, the test suite; `python -m benchmarks cuda growth`
+those that are named.
 """
 
 import argparse
@@ -15,7 +16,7 @@ def main() -> int:
     """Run them; the exit status is 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
-    names = parser.parse_args().names or BENCHMARKS
+    names = parser.parse_args().names or [name for name in BENCHMARKS if name != "versions"]
     if unknown := [name for name in names if name not in BENCHMARKS]:
         parser.error(f"{unknown[0]}: is none of {', '.join(BENCHMARKS)}")
     began, failed = time.perf_counter(), []

@@ -15,27 +15,27 @@ from pathlib import Path
 from benchmarks.results import Benchmark, texts
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("docs/accuracy.md", "docs/performance.md")
+DOCUMENTS = ("docs/accuracy.md", "docs/performance.md", "docs/scale.md")
 BENCHMARKS = (
     *("published", "cuda", "cuda_ranks", "allocator", "peers", "layer_table", "ranks"),
     *("growth", "overhead", "versions"),
 )
-MARKED = re.compile(r"(<!-- table: ([\w.]+) -->\n).*?(\n<!-- end of table -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table: ([\w.]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
-def benchmark(name: str) -> Benchmark:
+def named_benchmark(name: str) -> Benchmark:
     """That of a module."""
     return import_module(f"benchmarks.{name}").BENCHMARK
 
 
 def all_texts() -> dict[str, str]:
     """Every table that there is."""
-    return {k: text for name in BENCHMARKS for k, text in texts(benchmark(name)).items()}
+    return {k: text for name in BENCHMARKS for k, text in texts(named_benchmark(name)).items()}
 
 
 def filled(document: str, tables: Mapping[str, str]) -> str:
     """The document with its tables as they are now."""
-    return MARKED.sub(lambda mark: f"{mark[1]}{tables[mark[2]]}{mark[3]}", document)
+    return MARKED.sub(lambda mark: f"{mark[1]}{tables[mark[2]]}\n{mark[3]}", document)
 
 
 def named(document: str) -> set[str]:
@@ -48,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     is_check = parser.parse_args().check
-    tables, shown, stale = all_texts(), set(), []
+    tables, shown, stale = all_texts(), set[str](), []
     for name in DOCUMENTS:
         path = ROOT / name
         before = path.read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """The layer table of `estimate` beside `torchinfo.summary`: time and memory of one call.
 
-`python -m benchmarks.layer_table` prints a Markdown table. Each measurement is the best of three,
-each in a process of its own in which the model is already made: seconds of the call, and by how
-much it raised the peak of resident memory (ru_maxrss).
+`python -m benchmarks.layer_table`: each measurement is the best of three, each in a process of its
+own in which the model is already made: seconds of the call, and by how much it raised the peak of
+resident memory (ru_maxrss).
 """
 
 import argparse
@@ -12,12 +12,14 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.results import Benchmark, Run, markdown, run
 from example_project.models.gpt import GPT, gpt_3
 from example_project.models.resnet import ResNet50, stage
 from pytest_memreq import estimate
@@ -127,22 +129,41 @@ def best_of(*arguments: str) -> dict[str, float]:
     return {figure: min(run[figure] for run in runs) for figure in runs[0]}
 
 
-def compared() -> None:
-    """Print the tables."""
-    print("| model | weights on | tool | rows | seconds | growth of the peak, MiB |")
-    print("|---|---|---|---|---|---|")
-    for name in CASES:
-        for device in ("cpu", "meta"):
-            for tool in TOOLS:
-                best = best_of("--once", name, tool, device)
-                growth = best["growth_bytes"] / 2**20
-                cells = (name, device, tool, best["rows"], f"{best['seconds']:.3f}")
-                print("|", " | ".join(map(str, cells)), f"| {growth:.1f} |", flush=True)
-    gpt = best_of("--gpt-3")
-    print(
-        f"\nGPT-3 175B on meta, made and estimated: {gpt['seconds']:.2f} s, "
-        f"{gpt['growth_bytes'] / 2**20:.0f} MiB, {gpt['peak_bytes'] / 2**20:.0f} MiB with torch"
-    )
+def compared() -> dict[str, Any]:
+    """Every model with every tool, and GPT-3 with ours."""
+    return {
+        "tables": [
+            {"model": name, "on": device, "tool": tool, **best_of("--once", name, tool, device)}
+            for name in CASES
+            for device in ("cpu", "meta")
+            for tool in TOOLS
+        ],
+        "gpt_3": best_of("--gpt-3"),
+    }
+
+
+def tables(runs: Mapping[str, Run]) -> dict[str, str]:
+    """Seconds and memory by model and tool."""
+    (kept,) = runs.values()
+    gpt = kept.found["gpt_3"]
+    return {
+        "about": kept.about,
+        "compared": markdown(
+            ("model", "weights on", "tool", "rows", "seconds", "growth of the peak, MiB"),
+            [
+                (
+                    *(row["model"], row["on"], row["tool"], row["rows"]),
+                    *(f"{row['seconds']:.3f}", f"{row['growth_bytes'] / 2**20:.1f}"),
+                )
+                for row in kept.found["tables"]
+            ],
+        ),
+        "gpt_3": f"GPT-3 175B on meta, made and estimated: {gpt['seconds']:.2f} s, "
+        f"{gpt['growth_bytes'] / 2**20:.0f} MiB, {gpt['peak_bytes'] / 2**20:.0f} MiB with torch.",
+    }
+
+
+BENCHMARK = Benchmark(name="layer_table", measure=compared, tables=tables, packages=("torchinfo",))
 
 
 def main() -> None:
@@ -156,7 +177,7 @@ def main() -> None:
     elif arguments.gpt_3:
         print(json.dumps(gpt_3_once()))
     else:
-        compared()
+        run(BENCHMARK)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,25 @@
 """What the plugin costs a run: of tests that it has nothing to do with, and of those it checks.
 
-`python -m benchmarks.overhead` prints two Markdown tables and writes them to data/overhead.json.
-Each run is a pytest of its own, without other plugins. Runs with and without the plugin take turns,
-and the ratio is taken pair by pair, so that a machine whose speed drifts does not count. Seconds
-are processor time, user and system, which others on the machine disturb less than the clock.
+`python -m benchmarks.overhead`: each run is a pytest of its own, without other plugins. Runs with
+and without the plugin take turns, and the ratio is taken pair by pair, so that a machine whose
+speed drifts does not count. Seconds are processor time, user and system, which others on the
+machine disturb less than the clock.
 """
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from benchmarks.results import Benchmark, Run, markdown, run
 
 PLUGIN = ("-p", "pytest_memreq.plugin")
 ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "data" / "overhead.json"
 TESTS_IN_A_FILE = 500
 PLAIN = """
 import pytest
@@ -120,33 +119,78 @@ def checked(sizes: Iterable[int], runs: int) -> list[Timing]:
     return [Timing(what="checked", tests=n, with_seconds=tuple(s)) for n, s in seconds.items()]
 
 
-def main() -> None:
-    """Measure, print, and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--tests", type=int, default=10_000)
-    runs, tests = (args := parser.parse_args()).runs, args.tests
+def beside_memray(tests: int, runs: int) -> dict[str, list[float]]:
+    """Seconds of small tests of numbers alone, by what looks at them, in turn."""
+    kinds = {
+        "nothing": (),
+        "memreq": PLUGIN,
+        "pytest-memray": ("-p", "pytest_memray.plugin", "--memray"),
+    }
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        write_suite(directory, PLAIN, tests)
+        for _ in range(runs):
+            for kind, options in kinds.items():
+                seconds[kind].append(cpu_seconds(directory, options))
+    return seconds
+
+
+def measure(tests: int = 10_000, runs: int = 5) -> dict[str, Any]:
+    """Runs of each kind."""
     plain = [beside("one test", 1, 2 * runs), beside("unmarked", tests, runs)]
     linear = checked([tests // 10, tests // 4, tests // 2, tests], max(1, runs // 2))
-    print("| tests | seconds without | with | difference |\n|---|---|---|---|")
-    for each in plain:
-        before = statistics.median(each.without_seconds)
-        print(f"| {each.tests:,} | {before:.3f} | {each.seconds:.3f} | {each.overhead:+.1%} |")
-    print("\n| checked tests | seconds | milliseconds a test |\n|---|---|---|")
-    for each in linear:
-        print(f"| {each.tests:,} | {each.seconds:.2f} | {each.seconds / each.tests * 1000:.2f} |")
-    RESULTS.write_text(
-        json.dumps(
-            {
-                "python": platform.python_version(),
-                "cores": os.cpu_count(),
-                "timings": [asdict(each) for each in (*plain, *linear)],
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    return {
+        "timings": [asdict(each) for each in (*plain, *linear)],
+        "beside": {"tests": tests // 5, "seconds": beside_memray(tests // 5, max(1, runs // 2))},
+    }
 
+
+def tables(runs: Mapping[str, Run]) -> dict[str, str]:
+    """Of tests that nothing checks, of checked ones, and beside pytest-memray."""
+    (kept,) = runs.values()
+    timings = [Timing(**each) for each in kept.found["timings"]]
+    return {
+        "about": kept.about,
+        "unchecked": markdown(
+            ("tests that nothing checks", "seconds without", "with", "difference"),
+            [
+                (
+                    f"{each.tests:,}",
+                    *(f"{statistics.median(each.without_seconds):.3f}", f"{each.seconds:.3f}"),
+                    f"{each.overhead:+.1%}",
+                )
+                for each in timings
+                if each.overhead is not None
+            ],
+        ),
+        "checked": markdown(
+            ("checked tests, on a scripted device", "seconds", "milliseconds a test"),
+            [
+                (f"{t.tests:,}", f"{t.seconds:.2f}", f"{t.seconds / t.tests * 1000:.2f}")
+                for t in timings
+                if t.overhead is None
+            ],
+        ),
+        "beside": markdown(
+            (f"{kept.found['beside']['tests']:,} small tests with", "seconds", "beside nothing"),
+            beside_rows(kept.found["beside"]["seconds"]),
+        ),
+    }
+
+
+def beside_rows(seconds: Mapping[str, list[float]]) -> list[tuple[str, str, str]]:
+    """The median of each, and of the ratios to the run of the same turn with nothing."""
+    rows = []
+    for kind, found in seconds.items():
+        ratios = [a / b for a, b in zip(found, seconds["nothing"], strict=True)]
+        rows.append(
+            (kind, f"{statistics.median(found):.2f}", f"{statistics.median(ratios) - 1:+.1%}")
+        )
+    return rows
+
+
+BENCHMARK = Benchmark(name="overhead", measure=measure, tables=tables, packages=("pytest-memray",))
 
 if __name__ == "__main__":
-    main()
+    run(BENCHMARK)

@@ -1,10 +1,10 @@
 """GPT-3 175B as one rank of 1,024, beside its closed form; FSDP beside torch's own memory tracker.
 
 `python -m benchmarks.ranks` simulates a training step of GPT-3 with `fully_shard`, bfloat16 and
-activation checkpointing, and prints a Markdown table: what the formulas say, term by term, and
-what was simulated. `--steps 2` has the optimizer's states at the peak too, `--small` is a model
-of 6 blocks on 128 ranks. `--tracker` prints another: small models with `fully_shard`, by memreq
-and by FSDPMemTracker on fake tensors, each in a process of its own.
+activation checkpointing: what the formulas say, term by term, and what was simulated; then small
+models with `fully_shard`, by memreq and by FSDPMemTracker on fake tensors, each in a process of its
+own. `--steps 2` is GPT-3 alone with the optimizer's states at the peak too, `--small` a model of 6
+blocks on 128 ranks.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.rank_scripts import GPT, MIXED, SCRIPTS, sharded
+from benchmarks.results import Benchmark, markdown, run
 from pytest_memreq import Parallelism, Transformer, estimate, simulate
 
 TRACKED = (("fsdp of 8", 8), ("fsdp of 64", 64))
@@ -107,21 +108,39 @@ def closed_form(size, steps=1):
     }
 
 
-def report(size, steps):
+def figures(size, steps):
+    """Terms of the closed form and the simulated peak, in bytes; seconds, and resident bytes."""
     began = time.perf_counter(), time.process_time()
     simulation = simulated(size, steps)
     seconds, busy = time.perf_counter() - began[0], time.process_time() - began[1]
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    terms = closed_form(size, steps)
-    total = sum(terms.values())
-    peak = simulation.peak.allocated_bytes
-    print("| term | bytes |\n|---|---|")
-    for name, size_bytes in terms.items():
-        print(f"| {name} | {size_bytes:,} |")
-    print(f"| closed form | {total:,} |\n| simulated | {peak:,} ({peak / total - 1:+.2%}) |\n")
-    print(f"{simulation.peak_at}; {simulation.breakdown}")
-    print(
-        f"{seconds:.1f} s, {busy:.1f} s of a core, {resident:.0f} MiB of resident memory with torch"
+    return {
+        "terms": closed_form(size, steps),
+        "simulated_bytes": simulation.peak.allocated_bytes,
+        "peak_at": str(simulation.peak_at),
+        "seconds": seconds,
+        "core_seconds": busy,
+        "resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def compared_table(found):
+    """Term by term."""
+    total, peak = sum(found["terms"].values()), found["simulated_bytes"]
+    return markdown(
+        ("term", "bytes"),
+        [
+            *((name, f"{size_bytes:,}") for name, size_bytes in found["terms"].items()),
+            ("closed form", f"{total:,}"),
+            ("simulated", f"{peak:,} ({peak / total - 1:+.2%})"),
+        ],
+    )
+
+
+def cost(found):
+    """Of the simulation, in a line."""
+    return (
+        f"{found['seconds']:.1f} s, {found['core_seconds']:.1f} s of them of a core, "
+        f"{found['resident_bytes'] / 2**20:.0f} MiB of resident memory with torch."
     )
 
 
@@ -165,42 +184,79 @@ TOOLS = {"memreq": memreq_peak, "FSDPMemTracker": tracker_peak}
 
 
 def run_here(tool, name):
+    """A peak without workspaces, in this process."""
     began = time.perf_counter()
-    peak = TOOLS[tool](name)
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_bytes = TOOLS[tool](name)
+    resident_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     seconds = time.perf_counter() - began
-    print(json.dumps({"peak": peak, "seconds": seconds, "resident": resident}))
+    return {"peak_bytes": peak_bytes, "seconds": seconds, "resident_bytes": resident_bytes}
 
 
-def compare():
-    print("| work | tool | seconds | resident, MiB | peak without workspaces, bytes |")
-    print("|---|---|---|---|---|")
-    for name, _ in TRACKED:
-        for tool in TOOLS:
-            command = [sys.executable, "-m", "benchmarks.ranks", "--run", tool, name]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                last = done.stderr.strip().splitlines()[-1]
-                print(f"| {name} | {tool} | failed: {last} | | |", flush=True)
-                continue
-            found = json.loads(done.stdout.strip().splitlines()[-1])
-            row = f"{found['seconds']:.1f} | {found['resident']:.0f} | {found['peak']:,}"
-            print(f"| {name} | {tool} | {row} |", flush=True)
+def elsewhere(*arguments):
+    """What this module prints as JSON in a process of its own, or why it did not."""
+    command = [sys.executable, "-m", "benchmarks.ranks", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stderr if done.returncode else done.stdout
+    last = lines.strip().splitlines()[-1]
+    return {"failed": last[:120]} if done.returncode else json.loads(last)
+
+
+def measure():
+    """GPT-3, and small models with both tools."""
+    return {
+        "gpt_3": elsewhere("--once"),
+        "tracker": {
+            name: {tool: elsewhere("--run", tool, name) for tool in TOOLS} for name, _ in TRACKED
+        },
+    }
+
+
+def tracked(work, tool, found):
+    """A row."""
+    if "failed" in found:
+        return work, tool, f"failed: {found['failed']}", "-", "-"
+    resident = f"{found['resident_bytes'] / 2**20:.0f}"
+    return work, tool, f"{found['peak_bytes']:,}", f"{found['seconds']:.1f}", resident
+
+
+def tables(runs):
+    """GPT-3 beside its closed form, and both trackers."""
+    (kept,) = runs.values()
+    rows = [
+        tracked(work, tool, found)
+        for work, answers in kept.found["tracker"].items()
+        for tool, found in answers.items()
+    ]
+    return {
+        "about": kept.about,
+        "gpt_3": compared_table(kept.found["gpt_3"]),
+        "gpt_3_cost": cost(kept.found["gpt_3"]),
+        "tracker": markdown(
+            ("work", "tool", "peak without workspaces, bytes", "seconds", "resident, MiB"), rows
+        ),
+    }
+
+
+BENCHMARK = Benchmark(name="ranks", measure=measure, tables=tables)
 
 
 def main():
+    """All, or one part of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--tracker", action="store_true")
+    parser.add_argument("--once", action="store_true")
     parser.add_argument("--run", nargs=2, metavar=("TOOL", "WORK"))
     arguments = parser.parse_args()
     if arguments.run:
-        run_here(*arguments.run)
-    elif arguments.tracker:
-        compare()
+        print(json.dumps(run_here(*arguments.run)))
+    elif arguments.once:
+        print(json.dumps(figures(GPT_3, 1)))
+    elif arguments.small or arguments.steps > 1:
+        found = figures(SMALL if arguments.small else GPT_3, arguments.steps)
+        print(compared_table(found), cost(found), sep="\n\n")
     else:
-        report(SMALL if arguments.small else GPT_3, arguments.steps)
+        run(BENCHMARK)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def load(benchmark: Benchmark) -> dict[str, Run]:
 def texts(benchmark: Benchmark) -> dict[str, str]:
     """All tables of what was kept, by `benchmark.table`."""
     runs = load(benchmark)
-    return {f"{benchmark.name}.{table}": t for table, t in benchmark.tables(runs).items()}
+    tables = benchmark.tables(runs) if runs else {}
+    return {f"{benchmark.name}.{table}": text for table, text in tables.items()}
 
 
 def run(benchmark: Benchmark) -> None:
