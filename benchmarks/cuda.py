@@ -99,7 +99,7 @@ def compared(kind, run):
     torch.backends.cuda.enable_cudnn_sdp(False)
     found = {
         ".".join(map(str, record["capability"])): {
-            name: row(run(name, tuple(record["capability"])), recorded)
+            name: row(run, name, tuple(record["capability"]), recorded)
             for name, recorded in record["scripts"].items()
         }
         for record in records(kind)
@@ -107,8 +107,14 @@ def compared(kind, run):
     return found or sys.exit(f"nothing was recorded with torch {torch.__version__}")
 
 
-def row(found, recorded):
-    """What was found and what was recorded, by metric; and where the sequences part."""
+def row(run, name, capability, recorded):
+    """What was found and what was recorded, by metric; and where the sequences part.
+
+    Or why that build did not run it.
+    """
+    if recorded["error"] is not None:
+        return {"error": recorded["error"]}
+    found = run(name, capability)
     both = found["events"], recorded["events"]
     is_same = allocations(both[0]) == allocations(both[1])
     return {
@@ -120,11 +126,14 @@ def row(found, recorded):
 
 def tables(runs):
     """Counts of what is equal, errors by metric, and every script that differs."""
-    cases = [
-        (torch_, capability, scripts)
-        for torch_, kept in runs.items()
-        for capability, scripts in kept.found.items()
-    ]
+    cases, unrecorded = [], {}
+    for torch_, kept in runs.items():
+        for capability, scripts in kept.found.items():
+            ran = {name: row for name, row in scripts.items() if "error" not in row}
+            cases.append((torch_, capability, ran))
+            for name in scripts.keys() - ran.keys():
+                key = name, scripts[name]["error"][:100].replace("|", "/")
+                unrecorded.setdefault(key, []).append(f"{torch_}/{capability}")
     return {
         "about": "\n".join(f"- {kept.about}" for kept in runs.values()),
         "equal": markdown(
@@ -145,6 +154,10 @@ def tables(runs):
                 (name, *less, ", ".join(builds), WHY.get(name, "not known"))
                 for (name, *less), builds in sorted(different(cases).items())
             ],
+        ),
+        "unrecorded": markdown(
+            ("script", "why that build did not run it", "builds"),
+            [(*key, ", ".join(builds)) for key, builds in sorted(unrecorded.items())],
         ),
     }
 

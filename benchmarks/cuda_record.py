@@ -67,7 +67,7 @@ def record(run, name):
     try:
         run(name)
         error = None
-    except RuntimeError as raised:
+    except (RuntimeError, SystemError) as raised:
         error = str(raised).splitlines()[0]
     stats = torch.cuda.memory_stats()
     trace = torch.cuda.memory._snapshot()["device_traces"][0]

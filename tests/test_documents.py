@@ -1,0 +1,39 @@
+"""The tables of the documents are what the benchmarks found, and none is left out."""
+
+import pytest
+
+from benchmarks.documents import BENCHMARKS, DOCUMENTS, ROOT, all_texts, filled, named
+from benchmarks.errors import errors_of, percent
+from benchmarks.results import RESULTS
+
+TABLES = all_texts()
+
+
+def text_of(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_benchmark_was_run():
+    assert {path.stem for path in RESULTS.glob("*.json")} == set(BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_tables_are_those_of_the_data(name):
+    assert filled(text_of(name), TABLES) == text_of(name), "run `python -m benchmarks.documents`"
+
+
+def test_every_table_is_shown_and_there_is_no_other():
+    assert set().union(*(named(text_of(name)) for name in DOCUMENTS)) == TABLES.keys()
+
+
+def test_a_figure_that_was_changed_by_hand_is_seen():
+    changed = text_of(DOCUMENTS[0]).replace("| 131 |", "| 132 |")
+    assert filled(changed, TABLES) != changed
+
+
+def test_errors_are_signed_where_they_are_worst():
+    found = errors_of([(100, 100), (110, 100), (95, 100), (100, 100)])
+    assert (found.count, found.exact, found.median) == (4, 2, 0.0)
+    assert (found.p95, found.most_over) == pytest.approx((0.1, 0.1))
+    assert found.most_under == pytest.approx(-0.05)
+    assert [percent(each) for each in (0, 0.0001, -0.5)] == ["0", "+0.010%", "-50.0%"]
