@@ -82,6 +82,34 @@ class RankResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What was set aside of a card for a test, from when to when, in seconds since the epoch.
+
+    0 bytes for a test without a limit, which waits for nothing.
+    """
+
+    card: int
+    bytes: int
+    waited_seconds: float
+    begun_seconds: float
+    ended_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """The most that tests had of one card at the same time: of each figure the largest.
+
+    `tests` is how many ran, `rooms_bytes` what was set aside for them, `peak` the sum of their
+    peaks, which need not have been at the same moment.
+    """
+
+    card: int
+    tests: int
+    rooms_bytes: int
+    peak: Peak = field(default_factory=Peak)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
     """What one checked test needed, and the verdict on it.
 
@@ -123,6 +151,7 @@ class TestResult:
     file: str | None = None
     line: int | None = None
     ranks: tuple[RankResult, ...] | None = None
+    rooms: tuple[Room, ...] = ()
 
     @property
     def world_size(self) -> int | None:
@@ -154,6 +183,7 @@ class TestResult:
             raw["simulated"] = {**raw["simulated"], **lists}
         raw["hints"] = [asdict(hint) for hint in self.hints]
         raw["ranks"] = None if self.ranks is None else [asdict(each) for each in self.ranks]
+        raw["rooms"] = [asdict(room) for room in self.rooms]
         return raw
 
     @classmethod
@@ -178,6 +208,7 @@ class TestResult:
                 "devices": tuple(map(_device_from_dict, raw["devices"])),
                 "held_by": tuple((held["who"], held["bytes"]) for held in raw["held_by"]),
                 "ranks": None if ranks is None else tuple(map(_rank_from_dict, ranks)),
+                "rooms": tuple(Room(**room) for room in raw["rooms"]),
             }
         )
 
@@ -186,13 +217,15 @@ class TestResult:
 class Results:
     """A run's results, `incomplete` until its end was reached.
 
-    `running` are the node ids of tests, checked or not, that had begun and not ended.
+    `running` are the node ids of tests, checked or not, that had begun and not ended; `together`
+    has the cards that workers shared.
     """
 
     tests: tuple[TestResult, ...] = ()
     environment: Environment = field(default_factory=Environment)
     status: RunStatus = "complete"
     running: tuple[str, ...] = ()
+    together: tuple[Together, ...] = ()
 
     def summary(self) -> dict[Word, int]:
         """How many tests had each verdict, every verdict word named."""
@@ -208,6 +241,7 @@ class Results:
             "tests": [test.to_dict() for test in self.tests],
             "summary": self.summary(),
             "running": list(self.running),
+            "together": [asdict(each) for each in self.together],
         }
 
 

@@ -13,13 +13,17 @@ from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
 from pytest_memreq.plugin.annotating import annotating_for
 from pytest_memreq.plugin.baselines import Baselines, baselines_of
+from pytest_memreq.plugin.book import CAN_LOCK
+from pytest_memreq.plugin.cards import place_of
 from pytest_memreq.plugin.config import Settings, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import RELAY, relay_for
 from pytest_memreq.plugin.listening import Listening, Speaking
+from pytest_memreq.plugin.needs import Needs
 from pytest_memreq.plugin.options import add_options
 from pytest_memreq.plugin.outdating import outdate
+from pytest_memreq.plugin.packing import Packing
 from pytest_memreq.plugin.purpose import has_workers
 from pytest_memreq.plugin.ranks import ALONE, ranks_of
 from pytest_memreq.plugin.recording import Recording
@@ -94,7 +98,9 @@ def pytest_configure(config: pytest.Config) -> None:
         if settings.report or is_shared:
             plugins.register(Watching(reporting), "memreq-watching")
         if has_workers(config):
-            plugins.register(Workers(config, reporting), "memreq-workers")
+            is_packed = CAN_LOCK and settings.mode not in ("off", "simulate")
+            workers = Workers(config, reporting, is_packed=is_packed)
+            plugins.register(workers, "memreq-workers")
         annotating = annotating_for(config, reported, reporting)
         if annotating is not None:
             plugins.register(annotating, "memreq-annotating")
@@ -102,7 +108,13 @@ def pytest_configure(config: pytest.Config) -> None:
             plugins.register(Recording(config, baselines, reporting), "memreq-recording")
     if settings.mode == "off":
         return
-    plugins.register(Session(config, settings, baselines), "memreq-session")
+    session = Session(config, settings, baselines)
+    plugins.register(session, "memreq-session")
+    place = place_of(config, is_spread=settings.cards == "spread")
+    if place is not None:
+        needs = Needs(place, session.meters, session.owning)
+        packing = Packing(place, needs, session.meters, settings.cards_timeout)
+        plugins.register(packing, "memreq-packing")
     if settings.mode != "measure":
         plugins.register(Importing(settings), "memreq-importing")
 

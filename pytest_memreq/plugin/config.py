@@ -19,6 +19,7 @@ from pytest_memreq.gate.divergence import BOUND
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
 from pytest_memreq.plugin.options import (
     ANNOTATIONS,
+    CARDS,
     HISTORY,
     MODES,
     UNCHECKED,
@@ -66,6 +67,8 @@ class Settings:
     tolerances: tuple[tuple[str, Tolerance], ...] = ()
     divergence: Tolerance = BOUND
     rank_timeout: int = 300
+    cards: str = "spread"
+    cards_timeout: int = 1800
 
 
 def read_settings(config: pytest.Config, option: Namespace | None = None) -> Settings:
@@ -211,4 +214,6 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "divergence": parse_tolerance,
     "tolerances": _globs(parse_tolerance, TABLE_FORM),
     "rank_timeout": _seconds,
+    "cards": _choice(CARDS),
+    "cards_timeout": _seconds,
 }

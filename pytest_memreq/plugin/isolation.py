@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_memreq.plugin.checks import CHECK
+from pytest_memreq.plugin.housing import NO_ROOM, keep, told
 from pytest_memreq.plugin.meters import Meters
 from pytest_memreq.plugin.wire import annotate, attach
 from pytest_memreq.reports.text import visible_lines
@@ -40,11 +41,12 @@ QUIETING = {"xdist": "-n0", "_cov": "--no-cov"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """The test's node id and file, and the file for its reports."""
+    """The test's node id and file, the file for its reports, and its claim on cards, if any."""
 
     nodeid: str
     file: str
     reports: str
+    claim: str = ""
 
 
 class Relay:
@@ -83,6 +85,8 @@ def relay_for(config: pytest.Config) -> Relay | None:
     if given is None:
         return None
     task = build(Task, parse(given.encode("utf-8", "replace"), VARIABLE), VARIABLE)
+    if task.claim:
+        keep(task.claim)
     config.option.xmlpath = None  # the file is the other process's
     # Instead of what the command line or the settings name.
     config.option.pyargs = False
@@ -93,7 +97,7 @@ def relay_for(config: pytest.Config) -> Relay | None:
 def is_to_isolate(item: pytest.Item) -> bool:
     """True for a test that asks for it, unless this is the process that it got."""
     check = item.stash.get(CHECK, None)
-    is_asked = check is not None and bool(check.budget.isolate)
+    is_asked = check is not None and bool(check.budget.isolate) and NO_ROOM not in item.stash
     return is_asked and not item.config.pluginmanager.hasplugin(RELAY)
 
 
@@ -151,8 +155,11 @@ class Child:
         return said[-SHOWN_CHARACTERS:]
 
 
-def start(item: pytest.Item, directory: Path, **variables: str) -> Child:
-    """Start the test in a process of its own, with these variables beside its environment's."""
+def start(item: pytest.Item, directory: Path, number: int = 0, **variables: str) -> Child:
+    """Start the test in a process of its own, with these variables beside its environment's.
+
+    `number` is the process's among those that run the test at once.
+    """
     config = item.config
     given = getattr(config, "workerinput", {}).get("mainargv", [])[1:]
     arguments = given or [str(each) for each in config.invocation_params.args]
@@ -164,7 +171,9 @@ def start(item: pytest.Item, directory: Path, **variables: str) -> Child:
     ]
     directory.mkdir(exist_ok=True)
     path, output = directory / "reports", directory / "output"
-    task = Task(nodeid=item.nodeid, file=str(item.path), reports=str(path))
+    task = Task(
+        nodeid=item.nodeid, file=str(item.path), reports=str(path), claim=told(item, number)
+    )
     with output.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603 - this interpreter, and no shell
             command,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
+from pytest_memreq.plugin.cards import INPUT, input_for, seen_cards
 from pytest_memreq.plugin.covering import OUTPUT
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.wire import attach, detach
@@ -20,15 +26,35 @@ CRASHED = "the worker that ran it died"
 Brought = tuple[TestResult, Environment]
 
 
+class WorkerController(Protocol):
+    """What pytest-xdist starts a worker by."""
+
+    workerinput: dict[str, Any]
+
+
 class Workers:
     """Hears the reports of pytest-xdist's workers before `Reporting` does."""
 
-    def __init__(self, config: pytest.Config, reporting: Reporting) -> None:
+    def __init__(self, config: pytest.Config, reporting: Reporting, *, is_packed: bool) -> None:
         self._reporting = reporting
+        self._is_packed = is_packed
+        self._directory: str | None = None
         self._runs_each = config.getoption("dist", "no") == "each"
         self._by_worker: dict[str, dict[str, Brought]] = {}
         self._crashed: dict[str, None] = {}
         self._unchecked: set[str] = set()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: WorkerController) -> None:
+        """Where it finds out what the others hold of the cards."""
+        if self._is_packed and node.workerinput["workercount"] > 1:
+            self._directory = self._directory or tempfile.mkdtemp(prefix="memreq-")
+            node.workerinput[INPUT] = input_for(Path(self._directory), seen_cards(os.environ))
+
+    def pytest_unconfigure(self) -> None:
+        """Workers have ended."""
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
