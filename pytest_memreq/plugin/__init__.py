@@ -13,7 +13,6 @@ from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
 from pytest_memreq.plugin.annotating import annotating_for
 from pytest_memreq.plugin.baselines import Baselines, baselines_of
-from pytest_memreq.plugin.book import CAN_LOCK
 from pytest_memreq.plugin.cards import place_of
 from pytest_memreq.plugin.config import Settings, read_settings
 from pytest_memreq.plugin.fixtures import memreq
@@ -98,9 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if settings.report or is_shared:
             plugins.register(Watching(reporting), "memreq-watching")
         if has_workers(config):
-            is_packed = CAN_LOCK and settings.mode not in ("off", "simulate")
-            workers = Workers(config, reporting, is_packed=is_packed)
-            plugins.register(workers, "memreq-workers")
+            plugins.register(Workers(config, settings, reporting), "memreq-workers")
         annotating = annotating_for(config, reported, reporting)
         if annotating is not None:
             plugins.register(annotating, "memreq-annotating")

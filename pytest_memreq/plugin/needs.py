@@ -23,6 +23,8 @@ class Needs:
         self._place = place
         self._meters = meters
         self._owning = owning
+        # Outside of the allocator, by device: it only grows, and the driver takes long to tell.
+        self._outside_bytes: dict[int, int] = {}
 
     @property
     def are_known(self) -> bool:
@@ -41,13 +43,15 @@ class Needs:
 
     def present(self) -> dict[int, int]:
         """What the process has of each card now: segments, and what is outside of the allocator."""
-        return {self.number_of(b): _inside(b) + _outside(b) for b in self._used()}
+        outside = self._outside_bytes
+        return {self.number_of(b): _inside(b) + outside.get(b.index, 0) for b in self._used()}
 
-    def give_back_unused(self) -> None:
-        """Caches and workspaces, which else nobody else could use. Raises DeviceLostError."""
+    def settle(self) -> None:
+        """After a test: give back what nobody else could use else. Raises DeviceLostError."""
         for backend in self._used():
             backend.synchronize()
             backend.release_unused()
+            self._outside_bytes[backend.index] = backend.outside().bytes or 0
 
     def of(self, item: pytest.Item) -> dict[int, int]:
         """Bytes by card: all that the process, and those that it starts, will have there.
@@ -64,7 +68,7 @@ class Needs:
         if limit is None:
             return {}
         limit_bytes, is_whole = limit
-        outside = 0 if is_whole else max(map(_outside, self._used()), default=0)
+        outside = 0 if is_whole else max(self._outside_bytes.values(), default=0)
         beside, places = self._beside(item), self._places(item, budget.ranks)
         needs = {
             card: size + places[card] * (limit_bytes + outside)
@@ -96,7 +100,3 @@ class Needs:
 def _inside(backend: Backend) -> int:
     reserved = backend.reserved_bytes()
     return backend.allocated_bytes() if reserved is None else reserved
-
-
-def _outside(backend: Backend) -> int:
-    return backend.outside().bytes or 0

@@ -117,7 +117,7 @@ class Packing:
             return
         try:
             if ROOM in item.stash:
-                self._needs.give_back_unused()
+                self._needs.settle()
             claim = Claim(held=self._needs.present(), capacities=self._needs.capacities)
             with self._book.turn() as turn:
                 turn.write(claim)

@@ -110,8 +110,5 @@ def test_tests_never_have_more_of_a_card_than_it_has(shared):
     result.assert_outcomes(passed=12)
     most = shared.most()["0"]
     assert most <= 10_000
-    assert {pid for *_, pid in shared.events()} == set()
+    assert len({pid for *_, pid in shared.events()}) == 3
     [together] = shared.report["together"]
-    print(together, most)
-    print(result.stdout.str())
-    assert 0
