@@ -1,7 +1,7 @@
 """Who may have room: by bytes on each card, in the order in which workers came to wait.
 
-A worker that waits keeps what it holds, what fixtures left alive above all. So two can wait for
-each other; the first in line then never gets room, and is told.
+A worker that waits keeps what it holds, what fixtures left alive above all. One whose room is kept
+by those behind it lets them pass; where all are in each other's way, the first will never have any.
 """
 
 from __future__ import annotations
@@ -58,31 +58,33 @@ def too_small(mine: Claim, others: Sequence[Claim]) -> int | None:
 def fits(mine: Claim, others: Sequence[Claim]) -> bool:
     """True where there is room beside what others hold, and what those before it in line want.
 
-    So whoever is first is passed by nobody who would be in its way.
+    So whoever is first is passed by nobody who would be in its way, unless it is blocked.
     """
     return lacking_card(mine, others) is None
 
 
 def lacking_card(mine: Claim, others: Sequence[Claim]) -> int | None:
     """The first card that has no room for it now."""
-    return next(_lacking(mine, [_claimed(mine, other) for other in others], others), None)
+    before = [other for other in others if 0 < other.ticket < mine.ticket]
+    claims = [mine, *others]
+    claimed = [
+        _whole(other) if other in before and not _is_blocked(other, claims) else other.held
+        for other in others
+    ]
+    return next(_lacking(mine, claimed, others), None)
 
 
 def is_stuck(mine: Claim, others: Sequence[Claim]) -> bool:
-    """True for the first in line where those behind it keep what it needs, and wait for it.
-
-    Those that run are taken to give back all that they hold. If they do not, they will wait too, or
-    end; it is asked again then.
-    """
-    if any(0 < other.ticket < mine.ticket for other in others):
-        return False
-    at_best = [other if other.is_waiting else replace(other, held={}) for other in others]
-    blocked = [other for other in at_best if other.is_waiting and not _may(other, mine, at_best)]
-    return any(True for _ in _lacking(mine, [other.held for other in blocked], others))
+    """True for the first in line where all that wait are blocked: none will ever have room."""
+    line = [claim for claim in (mine, *others) if claim.is_waiting]
+    is_first = all(mine.ticket <= claim.ticket for claim in line)
+    return is_first and all(_is_blocked(claim, [mine, *others]) for claim in line)
 
 
-def _may(other: Claim, mine: Claim, claims: Sequence[Claim]) -> bool:
-    return fits(other, [mine, *(each for each in claims if each is not other)])
+def _is_blocked(claim: Claim, claims: Sequence[Claim]) -> bool:
+    """True where others that wait keep what it needs: it is of no use that those that run end."""
+    kept = [each.held for each in claims if each.is_waiting and each is not claim]
+    return next(_lacking(claim, kept, claims), None) is not None
 
 
 def _lacking(mine: Claim, claimed: Sequence[Sizes], others: Sequence[Claim]) -> Iterator[int]:
@@ -93,8 +95,6 @@ def _lacking(mine: Claim, claimed: Sequence[Sizes], others: Sequence[Claim]) -> 
             yield card
 
 
-def _claimed(mine: Claim, other: Claim) -> Sizes:
-    if not 0 < other.ticket < mine.ticket:
-        return other.held
-    cards = other.held.keys() | other.wanted.keys()
-    return {card: max(other.held.get(card, 0), other.wanted.get(card, 0)) for card in cards}
+def _whole(claim: Claim) -> Sizes:
+    cards = claim.held.keys() | claim.wanted.keys()
+    return {card: max(claim.held.get(card, 0), claim.wanted.get(card, 0)) for card in cards}

@@ -36,7 +36,7 @@ LOOK_SECONDS = 0.05
 SHOWN_CHARACTERS = 4000
 # Options that another plugin needs so that one test in a process of its own does not start more,
 # by the plugin's name.
-QUIETING = {"xdist": "-n0", "_cov": "--no-cov"}
+QUIETING = {"xdist": "-n0", "xdist.plugin": "-n0", "_cov": "--no-cov"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

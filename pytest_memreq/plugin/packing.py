@@ -80,8 +80,8 @@ class Packing:
             self._stay = self._housed(item)
             return (yield)
         finally:
-            if self._original.is_here:
-                self._leave(item)
+            if self._original.is_here and ROOM in item.stash:
+                self._settle(item.nodeid)
             self._is_busy, self._stay = False, None
 
     @pytest.hookimpl(tryfirst=True)  # before it is sent to the controller
@@ -89,6 +89,12 @@ class Packing:
         """The last report of a test tells what room it had, and how long."""
         if report.when == "teardown" and self._stay is not None:
             attach_rooms(report, self._stay.rooms())
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """pytest-xdist keeps the process until all others have come to their end too."""
+        if self._original.is_here:
+            self._settle("the last test")
 
     def _housed(self, item: pytest.Item) -> Stay | None:
         """Once there is room for the test; None where there is none."""
@@ -111,15 +117,14 @@ class Packing:
         wait_for_room(self._book, claim, self._timeout_seconds)
         return Housing(path=self._book.path, slot=self._book.slot, visible=self._place.seen.all)
 
-    def _leave(self, item: pytest.Item) -> None:
+    def _settle(self, where: str) -> None:
         """What stays in the process, of fixtures and outside of the allocator, goes on to count."""
         if self._book is None or self._meters.lost:
             return
         try:
-            if ROOM in item.stash:
-                self._needs.settle()
+            self._needs.settle()
             claim = Claim(held=self._needs.present(), capacities=self._needs.capacities)
             with self._book.turn() as turn:
                 turn.write(claim)
         except DeviceLostError as error:
-            self._meters.lost = f"{error} (after {item.nodeid})"
+            self._meters.lost = f"{error} (after {where})"

@@ -48,7 +48,7 @@ class Workers:
         self._crashed: dict[str, None] = {}
         self._unchecked: set[str] = set()
 
-    def pytest_report_header(self, config: pytest.Config) -> str | None:
+    def pytest_report_header(self) -> str | None:
         """That tests do not see all cards is to surprise nobody."""
         count = len(self._seen.names)
         if not self._is_packed or not self._is_spread or count < 2:

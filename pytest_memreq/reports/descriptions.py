@@ -79,7 +79,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "file": "The file that has the test, relative to pytest's root directory.",
         "line": "The line of the test in its file, from 1.",
         "ranks": "Each rank that ran the test, or should have; null where there was one process.",
-        "rooms": "What was set aside for it of each card that workers shared; empty where none did.",
+        "rooms": "What was set aside for it of each card that workers shared; else empty.",
     },
     "Room": {
         "": "What was set aside of a card for a test.",
