@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pytest_memreq.gate.baseline import Before, DeviceClass, device_class
 from pytest_memreq.gate.hints import Hint
 from pytest_memreq.gate.verdict import VERDICT_WORDS, Cause, Word
+from pytest_memreq.packing.rooms import Room, Together
 from pytest_memreq.requirement import METRICS, Breakdown, DevicePeak, Peak, Site, Survivor
 from pytest_memreq.strict_json import to_text
 
@@ -79,34 +80,6 @@ class RankResult:
     peak: Peak = field(default_factory=Peak)
     held_bytes: int | None = None
     leaked_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """What was set aside of a card for a test, from when to when, in seconds since the epoch.
-
-    0 bytes for a test without a limit, which waits for nothing.
-    """
-
-    card: int
-    bytes: int
-    waited_seconds: float
-    begun_seconds: float
-    ended_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Together:
-    """The most that tests had of one card at the same time: of each figure the largest.
-
-    `tests` is how many ran, `rooms_bytes` what was set aside for them, `peak` the sum of their
-    peaks, which need not have been at the same moment.
-    """
-
-    card: int
-    tests: int
-    rooms_bytes: int
-    peak: Peak = field(default_factory=Peak)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from pytest_memreq import Breakdown, Requirement
 from pytest_memreq.gate.verdict import VERDICT_WORDS
+from pytest_memreq.packing.rooms import Room
 from pytest_memreq.requirement import WORDS, LayerRow, Peak, RankShare, Site
 from pytest_memreq.results import (
     Environment,
     RankResult,
     Results,
-    Room,
     Simulated,
     TestResult,
     to_json,

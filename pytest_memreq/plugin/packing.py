@@ -13,6 +13,7 @@ import pytest
 
 from pytest_memreq.errors import DeviceLostError, MemreqError
 from pytest_memreq.packing.ledger import Claim, Sizes
+from pytest_memreq.packing.rooms import Room
 from pytest_memreq.plugin.book import Book
 from pytest_memreq.plugin.cards import Place
 from pytest_memreq.plugin.checks import CHECK
@@ -22,7 +23,6 @@ from pytest_memreq.plugin.needs import Needs
 from pytest_memreq.plugin.purpose import Original
 from pytest_memreq.plugin.queueing import wait_for_room
 from pytest_memreq.plugin.wire import attach_rooms
-from pytest_memreq.results import Room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from pytest_memreq.packing.rooms import Room
 from pytest_memreq.reports.gathering import CutShort, Event, Housed, Judged, Left
 from pytest_memreq.reports.text import visible
-from pytest_memreq.results import Environment, Room, TestResult
+from pytest_memreq.results import Environment, TestResult
 
 ATTRIBUTE = "memreq"
 LEAKED = "memreq_leaked_bytes"

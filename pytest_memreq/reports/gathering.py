@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from pytest_memreq.packing.rooms import Room
 from pytest_memreq.reports.together import together
-from pytest_memreq.results import Environment, Results, Room, RunStatus, TestResult
+from pytest_memreq.results import Environment, Results, RunStatus, TestResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

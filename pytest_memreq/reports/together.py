@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
+from pytest_memreq.packing.rooms import Together
 from pytest_memreq.requirement import METRICS, Peak
-from pytest_memreq.results import TestResult, Together
+from pytest_memreq.results import TestResult
 
 _NOTHING = Peak(**{f"{metric}_bytes": 0 for metric in METRICS})
 

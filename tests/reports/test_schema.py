@@ -14,6 +14,7 @@ from pytest_memreq.gate.baseline_text import from_text, to_text
 from pytest_memreq.gate.hints import Hint
 from pytest_memreq.gate.largest import Largest, Thing
 from pytest_memreq.gate.verdict import VERDICT_WORDS
+from pytest_memreq.packing.rooms import Room, Together
 from pytest_memreq.reports import schema
 from pytest_memreq.reports.descriptions import DESCRIPTIONS
 from pytest_memreq.reports.reading import results_of
@@ -22,10 +23,8 @@ from pytest_memreq.results import (
     Environment,
     RankResult,
     Results,
-    Room,
     Simulated,
     TestResult,
-    Together,
     to_json,
 )
 from pytest_memreq.strict_json import READERS
