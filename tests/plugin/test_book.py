@@ -105,6 +105,25 @@ def _most(events, killed_at):
     return most
 
 
+def test_nobody_reads_while_another_has_its_turn(tmp_path):
+    reader, writer = os.pipe()
+
+    def work():
+        other = Book(tmp_path)
+        with other.turn() as turn:
+            os.write(writer, b"x")
+            time.sleep(0.2)
+            turn.write(Claim(held={0: CARD_BYTES}, capacities=CAPACITIES))
+        time.sleep(60)
+
+    book = Book(tmp_path)
+    pid = forked(work)
+    os.read(reader, 1)
+    with pytest.raises(MemreqError, match="no room on the card"):
+        take(book, 1, seconds=0)
+    killed(pid)
+
+
 def test_what_a_process_was_writing_when_it_died_is_not_read(tmp_path):
     book = Book(tmp_path)
 
