@@ -207,6 +207,8 @@ def test_whoever_waits_too_long_is_told_what_it_lacked_and_is_out_of_the_way(tmp
     book = Book(tmp_path)
     with pytest.raises(MemreqError) as caught:
         take(book, 5, seconds=0)
+    _, status = os.waitpid(forked(lambda: take(Book(tmp_path), 4, seconds=5)), 0)
+    assert status == 0
     killed(pid)
     assert str(caught.value) == (
         "no room on the card within 0 s (--memreq-cards-timeout): it needs 5 bytes of card 0, "

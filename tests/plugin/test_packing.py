@@ -300,6 +300,27 @@ def test_step(room, number):
     assert shared.tests["test_step[0]"]["rooms"][0]["bytes"] == 6000
 
 
+def test_what_the_worker_keeps_is_beside_the_isolated_process(shared):
+    shared.write(
+        """
+@pytest.fixture(scope="session")
+def model():
+    BACKEND.allocate(2990)
+
+@pytest.mark.max_gpu_memory(3000)
+def test_first(model):
+    BACKEND.allocate(10)
+    BACKEND.free(10)
+
+@pytest.mark.max_gpu_memory(6000, isolate=True)
+def test_step(room):
+    room(6000)
+"""
+    )
+    shared.run("-n2", "--dist=loadfile").assert_outcomes(passed=2)
+    assert shared.tests["test_step"]["rooms"][0]["bytes"] == 8990
+
+
 def test_each_rank_has_room_on_its_card(shared):
     shared.write(
         """
