@@ -148,6 +148,22 @@ def test_workers_are_spread_over_the_cards(shared):
     assert all(len(test["rooms"]) == 1 for test in shared.tests.values())
 
 
+def test_a_card_that_a_conftest_gives_its_worker_is_the_workers(shared):
+    given = """
+import os
+
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = "7"
+"""
+    conftest = shared.pytester.path / "conftest.py"
+    conftest.write_text(given + conftest.read_text())
+    shared.write(MANY)
+    shared.run("-n2", cards="4,7").assert_outcomes(passed=12)
+    assert set(shared.most()) == {"7"}
+    assert shared.most()["7"] <= 10_000
+    assert [each["card"] for each in shared.report["together"]] == [1]
+
+
 def test_with_all_cards_a_test_has_room_on_each(shared):
     shared.write(
         """
