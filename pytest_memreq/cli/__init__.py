@@ -12,6 +12,7 @@ from pytest_memreq.cli import (
     baseline,
     comment,
     diff,
+    doctor,
     estimating,
     gpus,
     max_batch,
@@ -59,6 +60,14 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("max-batch", help="the largest batch whose step fits, by simulation")
     )
     baseline.add_to(commands.add_parser("baseline", help="what tests needed before"))
+    doctor.add_to(
+        commands.add_parser(
+            "doctor",
+            help="what a run of pytest here would do, and why",
+            prefix_chars="\0",  # none: options are pytest's
+            add_help=False,
+        )
+    )
     gpus.add_to(commands.add_parser("gpus", help="the cards that are known"))
     validate.add_to(commands.add_parser("validate", help="whether measuring gives steady figures"))
     diff.add_to(commands.add_parser("diff", help="two reports or baselines, compared"))
