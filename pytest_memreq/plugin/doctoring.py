@@ -54,10 +54,11 @@ class Torch:
 
 
 def torch_here() -> Torch:
-    """Imports torch."""
-    import torch
+    """The one that is imported now."""
+    from pytest_memreq.measure.versions import hip_version, torch_versions  # imports torch
 
-    return Torch(version=str(torch.__version__), cuda=torch.version.cuda, hip=torch.version.hip)
+    found, cuda = torch_versions()
+    return Torch(version=found, cuda=cuda, hip=hip_version())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
