@@ -15,6 +15,7 @@ myst_links_external_new_tab = False
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
+default_role = "code"
 html_theme = "furo"
 html_title = "pytest-memreq"
 html_show_sphinx = False
