@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.estimate.optimizers import Optimizer, Option
 from pytest_memreq.estimate.transformer import Transformer
-from pytest_memreq.layouts.judging import Judged
+from pytest_memreq.layouts.judging import Judged, ranked
 from pytest_memreq.layouts.layout import Layout
 from pytest_memreq.requirement import Metric
 from pytest_memreq.simulate import simulate
@@ -37,6 +39,8 @@ OPTIMIZERS = {
     "rprop": "Rprop",
 }
 MOST_NORMS = 4
+# Ours, and what a version of torch may refuse one layout with: the others go on.
+REFUSALS = (MemreqError, RuntimeError, ValueError, AssertionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +83,22 @@ def why_not(model: Transformer, layout: Layout, training: Training) -> str | Non
         f"{training.rule.name} is not simulated here": training.rule.name not in OPTIMIZERS,
         "torch offloads with FSDP alone, ZeRO-2 and 3": layout.offload != "none"
         and layout.zero < 2,
-        "DistributedDataParallel takes no tensor-parallel modules": layout.zero < 2
+        "DistributedDataParallel is not simulated with tensor parallelism": layout.zero < 2
         and layout.data > 1
         and layout.tensor > 1,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def marked(model: Transformer, found: Judged, training: Training) -> Judged:
+    """The layout, with why it cannot be simulated if it cannot."""
+    return replace(found, not_simulated=why_not(model, found.layout, training))
+
+
+def chosen(found: Iterable[Judged], count: int) -> tuple[Judged, ...]:
+    """The best that fit by formula and can be simulated, at most `count`."""
+    able = (each for each in ranked(found) if each.fits and each.not_simulated is None)
+    return tuple(islice(able, count))
 
 
 def simulated(
@@ -99,17 +114,20 @@ def simulated(
 
     `progress` is as `simulate` calls it.
     """
-    from pytest_memreq.layouts.training import step_of  # imports torch
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, on a model that nobody else wrote
+        from pytest_memreq.layouts.training import step_of  # imports torch
 
-    step = step_of(model, found.layout, training)
-    try:
-        peak = simulate(
-            step,
-            gpu=gpu,
-            capacity=NO_LIMIT_BYTES,
-            world_size=found.layout.ranks,
-            progress=progress,
-        ).peak.of(metric)
-    except MemreqError as error:
-        return replace(found, not_simulated=str(error))
+        step = step_of(model, found.layout, training)
+        try:
+            peak = simulate(
+                step,
+                gpu=gpu,
+                capacity=NO_LIMIT_BYTES,
+                world_size=found.layout.ranks,
+                progress=progress,
+            ).peak.of(metric)
+        except REFUSALS as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            return replace(found, not_simulated=said)
     return replace(found, simulated_bytes=peak)

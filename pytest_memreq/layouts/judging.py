@@ -18,7 +18,7 @@ class Judged:
     """What a layout's worst rank needs of its card's `limit_bytes`, by formula and by simulation.
 
     `largest_batch` is by formula, 0 where not even one sample fits. `simulated_bytes` is None where
-    nothing was simulated; `not_simulated` says why, where that was tried or cannot be.
+    nothing was simulated; `not_simulated` says why, where it was tried or cannot be.
     """
 
     layout: Layout
@@ -71,8 +71,8 @@ def judge(model: Transformer, layout: Layout, setup: Setup, limit_bytes: int) ->
 def ranked(found: Iterable[Judged]) -> tuple[Judged, ...]:
     """Those that were simulated first, then those by formula; of each, most left over first.
 
-    What is left over by formula is not held against what is by simulation, which is always less.
-    Equal ones keep their order, which has the simpler first.
+    A simulation has what no formula counts, so what is left over by one is not held against what is
+    by the other. Equal ones keep their order.
     """
     return tuple(sorted(found, key=lambda each: (each.simulated_bytes is None, -each.spare_bytes)))
 

@@ -1,0 +1,37 @@
+"""What long work says while it goes on, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+EVERY_SECONDS = 5.0
+
+
+class Telling:
+    """A line for each part that takes long, and one every few seconds within it."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self._is_quiet = is_quiet
+        self._said = time.monotonic()
+
+    def of_formulas(self, done: int, of: int) -> None:
+        """So many layouts were judged by formula."""
+        self._now_and_then(f"{done:,} of {of:,} layouts by formula")
+
+    def of_finalist(self, number: int, of: int, name: str) -> None:
+        """A simulation begins."""
+        self._say(f"simulating {number} of {of}: {name}")
+
+    def of_operators(self, operators: int) -> None:
+        """A simulation goes on."""
+        self._now_and_then(f"  {operators:,} operators")
+
+    def _now_and_then(self, line: str) -> None:
+        if time.monotonic() - self._said >= EVERY_SECONDS:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        self._said = time.monotonic()
+        if not self._is_quiet:
+            print(line, file=sys.stderr, flush=True)
