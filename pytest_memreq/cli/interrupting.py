@@ -4,44 +4,43 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 
-class Interruptible:
-    """Within it Ctrl-C ends the block and is not raised further.
+class Interruption:
+    """Whether there was one; work calls `check` now and then.
 
-    Python drops what is raised in a finalizer or a callback of a weak reference; so work that calls
-    `check` now and then ends at that call at the latest.
+    Python drops what is raised in a finalizer or in a callback of a weak reference, and the work
+    would go on: at `check` it ends at the latest.
     """
 
     def __init__(self) -> None:
-        self.was_interrupted = False
-        self._before: Any = None
-
-    def __enter__(self) -> Interruptible:
-        # Only the main thread hears signals; in another, nothing can be interrupted.
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._heard)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> bool:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-        if kind is KeyboardInterrupt:
-            self.was_interrupted = True
-        return kind is KeyboardInterrupt
+        self.was_heard = False
 
     def check(self) -> None:
         """Raise KeyboardInterrupt where there was one."""
-        if self.was_interrupted:
+        if self.was_heard:
             raise KeyboardInterrupt
 
-    def _heard(self, _number: int, _frame: FrameType | None) -> None:
-        self.was_interrupted = True
+    def hear(self, _number: int, _frame: FrameType | None) -> None:
+        """Take the signal."""
+        self.was_heard = True
         raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Within it Ctrl-C ends the block, and is raised no further."""
+    interruption = Interruption()
+    # Only the main thread may listen to signals; in another, nothing is interrupted.
+    listens = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, interruption.hear) if listens else None
+    try:
+        yield interruption
+    except KeyboardInterrupt:
+        interruption.was_heard = True
+    finally:
+        if listens:
+            signal.signal(signal.SIGINT, before)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
 
-from pytest_memreq.cli.interrupting import Interruptible
 from pytest_memreq.cli.limits import CANNOT_TELL, DOES_NOT_FIT, FITS, Limit, limits_of
 from pytest_memreq.cli.loading import load
-from pytest_memreq.cli.solve_tables import Answer, as_document, as_text, name_of
+from pytest_memreq.cli.searching import Question, search
+from pytest_memreq.cli.solve_tables import as_document, as_text
 from pytest_memreq.cli.telling import Telling
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.estimate.activations import RECOMPUTATIONS
-from pytest_memreq.estimate.formula import Setup, setup_of
+from pytest_memreq.estimate.formula import setup_of
 from pytest_memreq.estimate.lookup import check_count
 from pytest_memreq.estimate.precisions import PRECISIONS
 from pytest_memreq.estimate.transformer import Transformer
-from pytest_memreq.layouts.finalists import Training, chosen, marked, simulated
-from pytest_memreq.layouts.grid import TENSOR, Axes, Grid, grid_of
-from pytest_memreq.layouts.judging import Judged, fits, judge, ranked
+from pytest_memreq.layouts.finalists import Training
+from pytest_memreq.layouts.grid import TENSOR, Axes, grid_of
+from pytest_memreq.layouts.judging import fits
 from pytest_memreq.layouts.layout import OFFLOADS
-from pytest_memreq.requirement import Metric
 from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
 
 FINALISTS = 3
@@ -35,20 +33,6 @@ examples:
 
 Choices that are left out are all tried. Ctrl-C ends it with what it has.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
-    """What is sought, read from the command line."""
-
-    model: Transformer
-    grid: Grid
-    setup: Setup
-    training: Training
-    limit: Limit
-    gpu: str
-    metric: Metric
-    finalists: int
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -114,8 +98,7 @@ def _add_asked(group: argparse._ArgumentGroup) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     check_count("--rows", arguments.rows)
-    question = _question(arguments)
-    found = _found(question, Telling(is_quiet=arguments.quiet))
+    found = search(_question(arguments), Telling(is_quiet=arguments.quiet))
     if arguments.json:
         print(json.dumps(as_document(found), indent=1))
     else:
@@ -123,32 +106,37 @@ def _run(arguments: argparse.Namespace) -> int:
     return CODES[fits(found.judged)] if found.is_complete else CANNOT_TELL
 
 
-def _question(arguments: argparse.Namespace) -> _Question:
+def _question(arguments: argparse.Namespace) -> Question:
     check_count("--finalists", arguments.finalists, least=0)
-    limits = limits_of(arguments.budget, arguments.gpu)
-    if not limits:
-        raise MemreqError("solve needs to know for what: give --gpu or --budget")
+    limit = _limit(arguments)
     if arguments.seq is None:
         raise MemreqError("activations depend on the tokens of a sample; give --seq")
-    model = _model(arguments.model)
     setup = setup_of(
         optimizer=arguments.optimizer,
         precision=arguments.precision,
         batch_size=1,
         sequence_length=arguments.seq,
     )
-    return _Question(
+    model = _model(arguments.model)
+    return Question(
         model=model,
         grid=grid_of(model, _axes(arguments)),
         setup=setup,
         training=Training(
             tokens=arguments.seq, precision=arguments.precision, rule=setup.optimizer
         ),
-        limit=min(limits, key=lambda limit: limit.bytes),
+        limit=limit,
         gpu=find_card(arguments.gpu or DEFAULT_CARD).name,
         metric=arguments.metric,
         finalists=arguments.finalists,
     )
+
+
+def _limit(arguments: argparse.Namespace) -> Limit:
+    limits = limits_of(arguments.budget, arguments.gpu)
+    if not limits:
+        raise MemreqError("solve needs to know for what: give --gpu or --budget")
+    return min(limits, key=lambda limit: limit.bytes)
 
 
 def _model(target: str) -> Transformer:
@@ -185,48 +173,3 @@ def _words(written: str | None) -> tuple[str, ...] | None:
     if written is None:
         return None
     return tuple(dict.fromkeys(word.strip() for word in written.split(",")))
-
-
-def _found(question: _Question, telling: Telling) -> Answer:
-    """All that was found out before it was done, or interrupted."""
-    judged: list[Judged] = []
-    done: list[Judged] = []
-    finalists: tuple[Judged, ...] | None = None
-    with Interruptible() as interruptible:
-        for layout in question.grid.layouts:
-            judged.append(judge(question.model, layout, question.setup, question.limit.bytes))
-            telling.of_formulas(len(judged), len(question.grid.layouts))
-        if question.finalists:
-            judged = [marked(question.model, each, question.training) for each in judged]
-        finalists = chosen(judged, question.finalists)
-        for each in finalists:
-            telling.of_finalist(len(done) + 1, len(finalists), name_of(each.layout))
-            done.append(_simulated(question, each, telling, interruptible))
-    by_layout = {each.layout: each for each in done}
-    return Answer(
-        judged=ranked(by_layout.get(each.layout, each) for each in judged),
-        layouts=len(question.grid.layouts),
-        left_out=question.grid.left_out,
-        limit=question.limit,
-        metric=question.metric,
-        simulated=len(done),
-        finalists=question.finalists if finalists is None else len(finalists),
-        is_complete=not interruptible.was_interrupted,
-    )
-
-
-def _simulated(
-    question: _Question, finalist: Judged, telling: Telling, interruptible: Interruptible
-) -> Judged:
-    def progress(operators: int) -> None:
-        interruptible.check()
-        telling.of_operators(operators)
-
-    return simulated(
-        question.model,
-        finalist,
-        question.training,
-        gpu=question.gpu,
-        metric=question.metric,
-        progress=progress,
-    )

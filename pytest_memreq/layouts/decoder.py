@@ -57,7 +57,7 @@ class Attention(nn.Module):
         core = self._fused if self.is_fused else self._products
         if not self.recomputes:
             return core
-        return lambda q, k, v: checkpoint(core, q, k, v, use_reentrant=False)  # type: ignore[no-any-return]  # torch's own says so
+        return lambda q, k, v: checkpoint(core, q, k, v, use_reentrant=False)
 
     def _fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return functional.scaled_dot_product_attention(

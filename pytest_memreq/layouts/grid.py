@@ -83,14 +83,17 @@ def _tensor(model: Transformer, axes: Axes) -> tuple[tuple[int, ...], tuple[str,
         for degree in axes.tensor:
             check_tensor(model, axes.ranks, degree)
         return axes.tensor, ()
-    possible, left_out = [], []
-    for degree in TENSOR:
-        try:
-            check_tensor(model, axes.ranks, degree)
-            possible.append(degree)
-        except MemreqError as error:
-            left_out.append(f"tensor={degree}: {error}")
-    return tuple(possible), tuple(left_out)
+    found = {degree: _why_no_tensor(model, axes.ranks, degree) for degree in TENSOR}
+    left_out = (f"tensor={degree}: {why}" for degree, why in found.items() if why)
+    return tuple(degree for degree, why in found.items() if not why), tuple(left_out)
+
+
+def _why_no_tensor(model: Transformer, ranks: int, degree: int) -> str | None:
+    try:
+        check_tensor(model, ranks, degree)
+    except MemreqError as error:
+        return str(error)
+    return None
 
 
 def check_tensor(model: Transformer, ranks: int, degree: int) -> None:

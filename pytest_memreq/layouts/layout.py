@@ -9,7 +9,6 @@ from pytest_memreq.estimate.activations import RECOMPUTATIONS
 from pytest_memreq.estimate.lookup import check_count, check_divides, row_of
 from pytest_memreq.estimate.parallelism import Parallelism
 
-STAGES = {"0": 0, "1": 1, "2": 2, "3": 3}
 # What is kept in the memory of the host, by the least ZeRO stage that can: ZeRO-Offload (arXiv
 # 2101.06840) has gradients and optimizer there, ZeRO-Infinity (arXiv 2104.07857) parameters too.
 OFFLOADS: dict[str, dict[str, int]] = {
@@ -38,6 +37,7 @@ class Layout:
         check_count("tensor", self.tensor)
         check_count("batch", self.batch)
         check_divides("ranks", self.ranks, "tensor", self.tensor)
+        Parallelism(zero=self.zero)  # refuses what is no stage
         row_of(RECOMPUTATIONS, "recompute", self.recompute)
         row_of(OFFLOADS, "offload", self.offload)
         if self.offload != "none" and self.zero == 0:

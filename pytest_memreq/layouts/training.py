@@ -33,7 +33,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from pytest_memreq.estimate.transformer import Transformer
-from pytest_memreq.layouts.decoder import Decoder
+from pytest_memreq.layouts.decoder import Attention, Decoder, FeedForward
 from pytest_memreq.layouts.finalists import Training
 from pytest_memreq.layouts.layout import Layout
 
@@ -104,11 +104,10 @@ def _divide(decoder: Decoder, mesh: DeviceMesh) -> None:
     if decoder.head is not None:
         whole["head"] = ColwiseParallel()
     parallelize_module(decoder, mesh, whole)
-    for block in decoder.blocks:
-        for part in (block.attention, block.feed_forward):
-            parallelize_module(
-                part, mesh, {name: plan[name] for name, _ in part.named_children() if name in plan}
-            )
+    for part in decoder.modules():
+        if isinstance(part, Attention | FeedForward):
+            named = {name: plan[name] for name, _ in part.named_children() if name in plan}
+            parallelize_module(part, mesh, named)
 
 
 def _placed(
@@ -125,7 +124,8 @@ def _placed(
     if layout.zero == 0:
         return placed, training.optimizer(decoder.parameters())
     kind, options = training.optimizer_class()
-    return placed, ZeroRedundancyOptimizer(decoder.parameters(), kind, mesh.get_group(), **options)
+    make: Callable[..., torch.optim.Optimizer] = ZeroRedundancyOptimizer
+    return placed, make(decoder.parameters(), kind, mesh.get_group(), **options)
 
 
 def _sharded(

@@ -48,9 +48,9 @@ def simulate(
     CUBLAS_WORKSPACE_CONFIG has it; `capacity` is a size of memory other than the card's. With
     `world_size` the step is that of one rank of so many, the first unless `rank` says otherwise;
     torch.distributed is there as under a launcher. `progress` is called a few times a second with
-    how many operators there were, and ends the step by what it raises. Raises SimulationError where the step asks for
-    something that only a real device, or other ranks, could answer, and torch.OutOfMemoryError, as
-    the card would, where there is no room.
+    how many operators there were, and ends the step by what it raises. Raises SimulationError where
+    the step asks for something that only a real device, or other ranks, could answer, and
+    torch.OutOfMemoryError, as the card would, where there is no room.
     """
     from pytest_memreq.simulate.device import PretendedDevice  # imports torch
     from pytest_memreq.simulate.groups import joined
