@@ -27,7 +27,7 @@ ROWS = 20
 CODES = {True: FITS, False: DOES_NOT_FIT, None: CANNOT_TELL}
 EXAMPLES = """\
 examples:
-  memreq solve config.json --seq 4096 --ranks 64 --gpu H100
+  memreq solve config.json --seq 4096 --ranks 64 --gpu "H100 80GB"
   memreq solve config.json --seq 4096 --ranks 8 --gpu A10G --zero 2,3 --offload none --batch 1,2,4
   memreq solve config.json --seq 4096 --ranks 1024 --budget "70 GiB" --finalists 0
 
