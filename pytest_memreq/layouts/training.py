@@ -143,5 +143,14 @@ def _sharded(
         fully_shard(block, **options)
     fully_shard(decoder, **options)
     decoder.to_empty(device="cpu" if is_offloaded else "cuda")
-    # The optimizer then works on the host, where it would really work; no card sees it.
-    return decoder, None if is_offloaded else training.optimizer(decoder.parameters())
+    if not is_offloaded:
+        return decoder, training.optimizer(decoder.parameters())
+    # What is on the host is really there, and no card sees it: gradients go once they have come,
+    # and the optimizer does not work.
+    for parameter in decoder.parameters():
+        parameter.register_post_accumulate_grad_hook(_let_go)
+    return decoder, None
+
+
+def _let_go(parameter: Tensor) -> None:
+    parameter.grad = None
