@@ -19,6 +19,7 @@ from pytest_memreq.cli import (
     merge,
     outputs,
     render,
+    solve,
     validate,
 )
 from pytest_memreq.errors import MemreqError
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     max_batch.add_to(
         commands.add_parser("max-batch", help="the largest batch whose step fits, by simulation")
     )
+    solve.add_to(commands.add_parser("solve", help="layouts over cards that fit, best first"))
     baseline.add_to(commands.add_parser("baseline", help="what tests needed before"))
     doctor.add_to(
         commands.add_parser(
