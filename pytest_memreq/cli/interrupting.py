@@ -32,7 +32,7 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Within it Ctrl-C ends the block, and is raised no further."""
+    """Within it Ctrl-C ends the block, and is raised no further, whatever others made of it."""
     interruption = Interruption()
     # Only the main thread may listen to signals; in another, nothing is interrupted.
     listens = threading.current_thread() is threading.main_thread()
@@ -41,6 +41,9 @@ def interruptible() -> Iterator[Interruption]:
         yield interruption
     except KeyboardInterrupt:
         interruption.was_heard = True
+    except Exception:
+        if not interruption.was_heard:  # an import that is broken off may raise anything
+            raise
     finally:
         if listens:
             signal.signal(signal.SIGINT, before)

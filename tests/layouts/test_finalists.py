@@ -221,11 +221,11 @@ def test_an_optimizer_has_the_options_that_were_written(optimizer):
 
 
 def test_what_is_offloaded_fills_no_memory_of_this_machine():
-    """Each rank has 2.4 GB of gradients on the host."""
-    large = replace(GPT, layers=6, hidden=4096, heads=32)
+    """Each rank has 1.2 GB of gradients on the host."""
+    large = replace(GPT, layers=3, hidden=4096, heads=32)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak(Layout(ranks=2, zero=3, offload="cpu"), model=large)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10**6  # KiB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 5 * 10**5  # KiB
 
 
 # What cannot be simulated
