@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import ParamSpec, TypeVar
 
 import pytest
 
@@ -20,17 +21,20 @@ from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import RELAY, relay_for
 from pytest_memreq.plugin.listening import Listening, Speaking
 from pytest_memreq.plugin.needs import Needs
-from pytest_memreq.plugin.options import add_options
+from pytest_memreq.plugin.options import DOCTOR, add_options
 from pytest_memreq.plugin.outdating import outdate
 from pytest_memreq.plugin.packing import Packing
 from pytest_memreq.plugin.purpose import has_workers
-from pytest_memreq.plugin.ranks import ALONE, ranks_of
+from pytest_memreq.plugin.ranks import ALONE, Ranks, ranks_of
 from pytest_memreq.plugin.recording import Recording
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.session import Session
 from pytest_memreq.plugin.watching import HEARING, Hearing, Watching
 from pytest_memreq.plugin.workers import Workers
 from pytest_memreq.reports.text import visible
+
+P = ParamSpec("P")
+Value = TypeVar("Value")
 
 MARKER_HELP = (
     "max_gpu_memory(limit=None, *, requested=None, allocated=None, reserved=None, device=None, "
@@ -69,17 +73,26 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     outdate(early_config)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Answer `--memreq-doctor` instead of running; 2 where tests could not be checked."""
+    if not config.getoption(DOCTOR):
+        return None
+    from pytest_memreq.plugin.doctoring import lines_of  # imports torch
+
+    settings, baselines, ranks = _read(config)
+    lines, can_check = lines_of(config, settings, baselines, ranks)
+    print("\n".join(lines))
+    return 0 if can_check else 2
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest's own JUnit report looks where to write
 def pytest_configure(config: pytest.Config) -> None:
     """Read the settings, and put the parts to work that they ask for."""
     config.addinivalue_line("markers", MARKER_HELP)
     config.addinivalue_line("markers", LEAK_MARKER_HELP)
-    try:
-        settings, ranks = read_settings(config), ranks_of(os.environ)
-        baselines = _baselines_of(config, settings)
-        relay = relay_for(config)
-    except MemreqError as error:
-        raise pytest.UsageError(visible(str(error))) from None
+    settings, baselines, ranks = _read(config)
+    relay = _or_usage_error(relay_for, config)
     plugins = config.pluginmanager
     if relay is not None:
         plugins.register(relay, RELAY)
@@ -116,6 +129,19 @@ def pytest_configure(config: pytest.Config) -> None:
         plugins.register(Importing(settings), "memreq-importing")
 
 
+def _read(config: pytest.Config) -> tuple[Settings, Baselines | None, Ranks]:
+    settings = _or_usage_error(read_settings, config)
+    baselines = _or_usage_error(_baselines_of, config, settings)
+    return settings, baselines, _or_usage_error(ranks_of, os.environ)
+
+
+def _or_usage_error(read: Callable[P, Value], *given: P.args, **named: P.kwargs) -> Value:
+    try:
+        return read(*given, **named)
+    except MemreqError as error:
+        raise pytest.UsageError(visible(str(error))) from None
+
+
 def _baselines_of(config: pytest.Config, settings: Settings) -> Baselines | None:
     if settings.mode != "off":
         return baselines_of(config, settings)
@@ -128,6 +154,7 @@ __all__ = [
     "memreq",
     "pytest_addhooks",
     "pytest_addoption",
+    "pytest_cmdline_main",
     "pytest_configure",
     "pytest_load_initial_conftests",
     "pytest_memreq_backend",

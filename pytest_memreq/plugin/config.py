@@ -78,13 +78,23 @@ def read_settings(config: pytest.Config, option: Namespace | None = None) -> Set
     """
     path = settings_file(config)
     given = _beside(_of_file(path), path.parent) if path else {}
-    options = {
+    options = _beside(_checked(_given(config, option), option_name), config.invocation_params.dir)
+    return Settings(**{**given, **options})
+
+
+def told(config: pytest.Config) -> dict[str, tuple[object, str]]:
+    """What was set, as it was written, and by what: an option, or the file's name."""
+    path = settings_file(config)
+    of_file = {} if path is None else {k: (v, path.name) for k, v in _table(path).items()}
+    return {**of_file, **{k: (v, option_name(k)) for k, v in _given(config).items()}}
+
+
+def _given(config: pytest.Config, option: Namespace | None = None) -> dict[str, object]:
+    return {
         field.name: value
         for field in fields(Settings)
         if (value := getattr(option or config.option, destination(field.name), None)) is not None
     }
-    options = _beside(_checked(options, option_name), config.invocation_params.dir)
-    return Settings(**{**given, **options})
 
 
 def _beside(given: dict[str, Any], directory: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ UNCHECKED = ("fail", "skip")
 HISTORY = ("over", "all", "off")
 ANNOTATIONS = ("auto", *RUNNERS, "off")
 CARDS = ("spread", "all")
+DOCTOR = "--memreq-doctor"
 FLAG = {"action": "store_const", "const": True}
 # What pytest's parser is told of each, by the key in Settings.
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -102,6 +103,9 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("memreq", "budgets for GPU memory")
     for key, told in OPTIONS.items():
         group.addoption(option_name(key), dest=destination(key), **told)
+    group.addoption(
+        DOCTOR, action="store_true", help="say what a run would do, and why; run nothing"
+    )
 
 
 def option_name(key: str) -> str:
