@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_memreq.packing.record import MOST_CARDS
+
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 # The driver has a directory a card there, whatever the variables say.
 OF_THE_DRIVER = Path("/proc/driver/nvidia/gpus")
@@ -52,7 +54,7 @@ def seen_cards(environment: Mapping[str, str]) -> Seen:
             return Seen(variable=variable, names=_names(environment[variable]))
     with contextlib.suppress(OSError):
         count = sum(1 for _ in OF_THE_DRIVER.iterdir())
-        return Seen(names=tuple(map(str, range(count))))
+        return Seen(names=tuple(map(str, range(min(count, MOST_CARDS)))))
     return Seen()
 
 
@@ -96,7 +98,8 @@ def _given_by_others(seen: Seen) -> int | None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, (name.strip() for name in text.split(","))))
+    """At most as many as a record has places for: those behind them stay unused."""
+    return tuple(filter(None, (name.strip() for name in text.split(","))))[:MOST_CARDS]
 
 
 def _number_of(worker: str) -> int:
