@@ -69,11 +69,7 @@ def place_of(config: object, *, is_spread: bool) -> Place | None:
     None where there is no other worker to share cards with.
     """
     given = getattr(config, "workerinput", {})
-    if (
-        INPUT not in given
-        or given["workercount"] < 2
-        or not Path(given[INPUT]["directory"]).is_dir()
-    ):
+    if INPUT not in given or not Path(given[INPUT]["directory"]).is_dir():
         return None
     raw = given[INPUT]
     seen = Seen(variable=raw["seen"]["variable"], names=tuple(raw["seen"]["names"]))
