@@ -9,8 +9,8 @@ import struct
 from binascii import crc32
 
 from pytest_memreq.packing.ledger import Claim, Sizes
+from pytest_memreq.packing.rooms import MOST_CARDS
 
-MOST_CARDS = 64
 MOST_BYTES = 2**63 - 1
 HEAD = struct.Struct("<IQ")  # checksum of all behind it, ticket
 CARD = struct.Struct("<QQQ")  # held, wanted, capacity; a card's place is its number

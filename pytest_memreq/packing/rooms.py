@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from pytest_memreq.requirement import Peak
 
+MOST_CARDS = 64  # that a worker's claim has places for
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:

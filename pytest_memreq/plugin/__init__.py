@@ -20,10 +20,8 @@ from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import RELAY, relay_for
 from pytest_memreq.plugin.listening import Listening, Speaking
-from pytest_memreq.plugin.needs import Needs
 from pytest_memreq.plugin.options import DOCTOR, add_options
 from pytest_memreq.plugin.outdating import outdate
-from pytest_memreq.plugin.packing import Packing
 from pytest_memreq.plugin.purpose import has_workers
 from pytest_memreq.plugin.ranks import ALONE, Ranks, ranks_of
 from pytest_memreq.plugin.recording import Recording
@@ -120,13 +118,19 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     session = Session(config, settings, baselines)
     plugins.register(session, "memreq-session")
-    place = place_of(config, is_spread=settings.cards == "spread")
-    if place is not None:
-        needs = Needs(place, session.meters, session.owning)
-        packing = Packing(place, needs, session.meters, settings.cards_timeout)
-        plugins.register(packing, "memreq-packing")
+    _pack(config, settings, session)
     if settings.mode != "measure":
         plugins.register(Importing(settings), "memreq-importing")
+
+
+def _pack(config: pytest.Config, settings: Settings, session: Session) -> None:
+    """In a worker that shares cards with others."""
+    place = place_of(config, is_spread=settings.cards == "spread")
+    if place is not None:
+        from pytest_memreq.plugin.packing import packing_for  # others need not load it
+
+        packing = packing_for(place, session.meters, session.owning, settings)
+        config.pluginmanager.register(packing, "memreq-packing")
 
 
 def _read(config: pytest.Config) -> tuple[Settings, Baselines | None, Ranks]:

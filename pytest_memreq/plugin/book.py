@@ -22,7 +22,6 @@ if sys.platform != "win32":
     import fcntl
 
 NAME = "rooms"
-CAN_LOCK = sys.platform != "win32"
 FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 # The first slot has no record: its first byte is the lock on the whole file. In the others each
 # byte may be locked by a process that the record stands for: the worker, and what it started.

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_memreq.packing.record import MOST_CARDS
+from pytest_memreq.packing.rooms import MOST_CARDS
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 # The driver has a directory a card there, whatever the variables say.
 OF_THE_DRIVER = Path("/proc/driver/nvidia/gpus")
 INPUT = "memreq_rooms"
+CAN_LOCK = sys.platform != "win32"  # files, as POSIX has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_memreq.plugin.book import stand_for
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Housing:
@@ -27,6 +25,8 @@ NO_ROOM = pytest.StashKey[str]()
 
 def keep(claim: str) -> None:
     """Keep a claim as long as this process lives, whatever becomes of the worker; see `told`."""
+    from pytest_memreq.plugin.book import stand_for  # for few processes
+
     slot, number, path = claim.split(":", 2)
     with contextlib.suppress(OSError):  # the run is over
         stand_for(Path(path), int(slot), int(number))

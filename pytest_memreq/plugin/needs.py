@@ -8,7 +8,7 @@ import pytest
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.measure.backends import Backend
-from pytest_memreq.packing.record import MOST_CARDS
+from pytest_memreq.packing.rooms import MOST_CARDS
 from pytest_memreq.plugin.cards import Place
 from pytest_memreq.plugin.checks import CHECK
 from pytest_memreq.plugin.isolation import is_to_isolate

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from pytest_memreq.plugin.book import CAN_LOCK
-from pytest_memreq.plugin.cards import INPUT, input_for, seen_cards
+from pytest_memreq.plugin.cards import CAN_LOCK, INPUT, input_for, seen_cards
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.covering import OUTPUT
 from pytest_memreq.plugin.reporting import Reporting

@@ -70,7 +70,7 @@ def test_processes_that_are_killed_at_random_leave_their_room_and_nobody_has_too
 
     killed_at = {}
     running = [forked(work) for _ in range(4)]
-    until = time.monotonic() + 3
+    until = time.monotonic() + 2
     chance = random.Random(0)
     try:
         while time.monotonic() < until:
@@ -85,8 +85,8 @@ def test_processes_that_are_killed_at_random_leave_their_room_and_nobody_has_too
             killed(pid)
     text = (tmp_path / "log").read_text().splitlines()
     events = [(int(at), sign, int(n), int(pid)) for at, sign, n, pid in map(str.split, text)]
-    assert len(events) > 200
-    assert len(killed_at) > 20
+    assert len(events) > 100
+    assert len(killed_at) > 10
     assert _most(events, killed_at) <= CARD_BYTES
     take(Book(tmp_path), CARD_BYTES, seconds=0)  # all of it is free again, at once
 
