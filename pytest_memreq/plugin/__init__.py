@@ -14,7 +14,8 @@ from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
 from pytest_memreq.plugin.annotating import annotating_for
 from pytest_memreq.plugin.baselines import Baselines, baselines_of
-from pytest_memreq.plugin.config import Settings, read_settings
+from pytest_memreq.plugin.cards import place_of
+from pytest_memreq.plugin.config import Settings, read_settings, spreads_cards
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
 from pytest_memreq.plugin.isolation import RELAY, relay_for
@@ -107,7 +108,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if settings.report or is_shared:
             plugins.register(Watching(reporting), "memreq-watching")
         if has_workers(config):
-            plugins.register(Workers(config, reporting), "memreq-workers")
+            plugins.register(Workers(config, settings, reporting), "memreq-workers")
         annotating = annotating_for(config, reported, reporting)
         if annotating is not None:
             plugins.register(annotating, "memreq-annotating")
@@ -115,7 +116,16 @@ def pytest_configure(config: pytest.Config) -> None:
             plugins.register(Recording(config, baselines, reporting), "memreq-recording")
     if settings.mode == "off":
         return
-    plugins.register(Session(config, settings, baselines), "memreq-session")
+    session = Session(config, settings, baselines)
+    plugins.register(session, "memreq-session")
+    place = place_of(config, is_spread=spreads_cards(config, settings))
+    if place is not None:  # most runs have no workers that share cards
+        from pytest_memreq.plugin.needs import Needs
+        from pytest_memreq.plugin.packing import Packing
+
+        needs = Needs(place, session.meters, session.owning)
+        packing = Packing(place, needs, session.meters, settings.cards_timeout)
+        plugins.register(packing, "memreq-packing")
     if settings.mode != "measure":
         plugins.register(Importing(settings), "memreq-importing")
 

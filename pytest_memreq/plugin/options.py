@@ -16,6 +16,7 @@ MODES = ("auto", "measure", "simulate", "both", "off")
 UNCHECKED = ("fail", "skip")
 HISTORY = ("over", "all", "off")
 ANNOTATIONS = ("auto", *RUNNERS, "off")
+CARDS = ("spread", "all")
 DOCTOR = "--memreq-doctor"
 FLAG = {"action": "store_const", "const": True}
 # What pytest's parser is told of each, by the key in Settings.
@@ -79,6 +80,15 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "metavar": "SECONDS",
         "help": "how long the first of several ranks waits for another that says nothing "
         "(default: 300)",
+    },
+    "cards": {
+        "choices": CARDS,
+        "help": "with pytest-xdist: a worker sees one of several cards (spread, default), or all",
+    },
+    "cards_timeout": {
+        "metavar": "SECONDS",
+        "help": "how long a test waits for room on a card that workers of pytest-xdist share "
+        "(default: 1800)",
     },
     "divergence": {
         "metavar": "LIMIT",
