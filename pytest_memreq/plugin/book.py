@@ -54,6 +54,14 @@ class Book:
         except OSError as error:
             raise MemreqError(f"{self.path}: {error.strerror or error}") from None
 
+    def write(self, claim: Claim) -> None:
+        """What this process claims from now on. Raises MemreqError where it cannot be written."""
+        try:
+            with self._locked():
+                self._write(claim)
+        except OSError as error:
+            raise MemreqError(f"{self.path}: {error.strerror or error}") from None
+
     def _claims(self) -> tuple[Claim, ...]:
         """Of all others that live."""
         size = os.fstat(self._file).st_size

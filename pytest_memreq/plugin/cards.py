@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_memreq.packing.record import MOST_CARDS
+
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 # The driver has a directory a card there, whatever the variables say.
 OF_THE_DRIVER = Path("/proc/driver/nvidia/gpus")
@@ -49,11 +51,10 @@ def seen_cards(environment: Mapping[str, str]) -> Seen:
     """By the first variable that is set, else by the driver's list."""
     for variable in VARIABLES:
         if variable in environment:
-            names = [name.strip() for name in environment[variable].split(",")]
-            return Seen(variable=variable, names=tuple(filter(None, names)))
+            return Seen(variable=variable, names=_names(environment[variable]))
     with contextlib.suppress(OSError):
         count = sum(1 for _ in OF_THE_DRIVER.iterdir())
-        return Seen(names=tuple(map(str, range(count))))
+        return Seen(names=tuple(map(str, range(min(count, MOST_CARDS)))))
     return Seen()
 
 
@@ -68,19 +69,33 @@ def place_of(config: object, *, is_spread: bool) -> Place | None:
     None where there is no other worker to share cards with.
     """
     given = getattr(config, "workerinput", {})
-    if (
-        INPUT not in given
-        or given["workercount"] < 2
-        or not Path(given[INPUT]["directory"]).is_dir()
-    ):
+    if INPUT not in given or not Path(given[INPUT]["directory"]).is_dir():
         return None
     raw = given[INPUT]
     seen = Seen(variable=raw["seen"]["variable"], names=tuple(raw["seen"]["names"]))
-    card = None
-    if is_spread and len(seen.names) > 1:
+    card = _given_by_others(seen)
+    if is_spread and len(seen.names) > 1 and card is None and not _is_changed(seen):
         card = _number_of(given["workerid"]) % len(seen.names)
         seen.narrow(os.environ, card)
     return Place(directory=Path(raw["directory"]), seen=seen, card=card)
+
+
+def _is_changed(seen: Seen) -> bool:
+    """True where a conftest.py has given this worker other cards than the run has."""
+    now = os.environ.get(seen.variable)
+    return now is not None and _names(now) != seen.names
+
+
+def _given_by_others(seen: Seen) -> int | None:
+    """The one card of the run that a conftest.py has given this worker, None for all else."""
+    names = _names(os.environ.get(seen.variable, ""))
+    is_one = _is_changed(seen) and len(names) == 1 and names[0] in seen.names
+    return seen.names.index(names[0]) if is_one else None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """At most as many as a record has places for: those behind them stay unused."""
+    return tuple(filter(None, (name.strip() for name in text.split(","))))[:MOST_CARDS]
 
 
 def _number_of(worker: str) -> int:

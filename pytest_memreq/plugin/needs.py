@@ -8,6 +8,7 @@ import pytest
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.measure.backends import Backend
+from pytest_memreq.packing.record import MOST_CARDS
 from pytest_memreq.plugin.cards import Place
 from pytest_memreq.plugin.checks import CHECK
 from pytest_memreq.plugin.isolation import is_to_isolate
@@ -30,7 +31,9 @@ class Needs:
     def are_known(self) -> bool:
         """False where nothing is measured, or a device does not tell how much it has."""
         backends = () if self._meters.lost else self._meters.backends()
-        return bool(backends) and all(each.capacity_bytes() is not None for each in backends)
+        return 0 < len(backends) <= MOST_CARDS and all(
+            each.capacity_bytes() is not None for each in backends
+        )
 
     def number_of(self, backend: Backend) -> int:
         """The number of its card."""

@@ -1,6 +1,7 @@
 """Workers that share cards: a test begins once there is room for its budget."""
 
 import json
+import os
 from itertools import pairwise
 
 import pytest
@@ -49,6 +50,8 @@ class Shared:
         monkeypatch.setenv("MEMREQ_LOG", str(self.path))
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         monkeypatch.delenv("PYTEST_ADDOPTS")
+        for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+            monkeypatch.delenv(name)  # of the worker that this may run in
 
     def write(self, source):
         self.pytester.makepyfile(
@@ -158,6 +161,22 @@ def test_step(number):
     result.stdout.no_fnmatch_line("*each of several workers*")
 
 
+def test_a_card_that_a_conftest_gives_its_worker_is_the_workers(shared):
+    given = """
+import os
+
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = "7"
+"""
+    conftest = shared.pytester.path / "conftest.py"
+    conftest.write_text(given + conftest.read_text())
+    shared.write(MANY)
+    shared.run("-n2", cards="4,7").assert_outcomes(passed=12)
+    assert set(shared.most()) == {"7"}
+    assert shared.most()["7"] <= 10_000
+    assert [each["card"] for each in shared.report["together"]] == [1]
+
+
 def test_with_all_cards_a_test_has_room_on_each(shared):
     shared.write(
         """
@@ -242,6 +261,25 @@ def test_step(room, number):
     assert {tests[f"test_step[{n}]"]["reason"] for n in (1, 3)} == {"the worker that ran it died"}
     begun = [at for at, sign, *_ in shared.events() if sign == "+"]
     assert min(b - a for a, b in pairwise(begun)) >= 0.05 * 1e9
+
+
+def test_room_is_given_back_with_the_test_and_not_with_its_worker(shared):
+    shared.write(
+        """
+@pytest.mark.max_gpu_memory(10_000)
+@pytest.mark.parametrize("group", [pytest.param(g, marks=pytest.mark.xdist_group(g)) for g in "ab"])
+def test_large(room, group):
+    room(10_000, 0.1)
+
+@pytest.mark.parametrize("group", [pytest.param(g, marks=pytest.mark.xdist_group(g)) for g in "ab"])
+def test_unmarked(group):
+    time.sleep(1.5)
+"""
+    )
+    shared.run("-n2", "--dist=loadgroup").assert_outcomes(passed=4)
+    waited = [test["rooms"][0]["waited_seconds"] for test in shared.tests.values()]
+    assert len(waited) == 2
+    assert max(waited) < 1.3
 
 
 KEEPS = """
