@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 import pytest
@@ -12,23 +11,13 @@ import pytest
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
-from pytest_memreq.plugin.annotating import annotating_for
 from pytest_memreq.plugin.baselines import Baselines, baselines_of
-from pytest_memreq.plugin.cards import place_of
 from pytest_memreq.plugin.config import Settings, read_settings
 from pytest_memreq.plugin.fixtures import memreq
-from pytest_memreq.plugin.importing import Importing
-from pytest_memreq.plugin.isolation import RELAY, relay_for
-from pytest_memreq.plugin.listening import Listening, Speaking
 from pytest_memreq.plugin.options import DOCTOR, add_options
 from pytest_memreq.plugin.outdating import outdate
-from pytest_memreq.plugin.purpose import has_workers
-from pytest_memreq.plugin.ranks import ALONE, Ranks, ranks_of
-from pytest_memreq.plugin.recording import Recording
-from pytest_memreq.plugin.reporting import Reporting
-from pytest_memreq.plugin.session import Session
-from pytest_memreq.plugin.watching import HEARING, Hearing, Watching
-from pytest_memreq.plugin.workers import Workers
+from pytest_memreq.plugin.parts import parts_of
+from pytest_memreq.plugin.ranks import Ranks, ranks_of
 from pytest_memreq.reports.text import visible
 
 P = ParamSpec("P")
@@ -90,47 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER_HELP)
     config.addinivalue_line("markers", LEAK_MARKER_HELP)
     settings, baselines, ranks = _read(config)
-    relay = _or_usage_error(relay_for, config)
-    plugins = config.pluginmanager
-    if relay is not None:
-        plugins.register(relay, RELAY)
-    elif not hasattr(config, "workerinput"):
-        is_shared = ranks.world_size > 1 and settings.mode != "off" and not has_workers(config)
-        reported = settings if ranks.is_writer else replace(settings, report=False)
-        reporting = Reporting(config, reported, baselines, ranks if is_shared else ALONE)
-        plugins.register(reporting, "memreq-reporting")
-        if is_shared and ranks.is_writer:
-            plugins.register(Listening(config, settings, reporting, ranks), "memreq-listening")
-        elif is_shared:
-            plugins.register(Speaking(config, reporting, ranks), "memreq-speaking")
-        plugins.register(reporting.problems, "memreq-problems")
-        plugins.register(Hearing(reporting), HEARING)
-        if settings.report or is_shared:
-            plugins.register(Watching(reporting), "memreq-watching")
-        if has_workers(config):
-            plugins.register(Workers(config, settings, reporting), "memreq-workers")
-        annotating = annotating_for(config, reported, reporting)
-        if annotating is not None:
-            plugins.register(annotating, "memreq-annotating")
-        if baselines is not None:
-            plugins.register(Recording(config, baselines, reporting), "memreq-recording")
-    if settings.mode == "off":
-        return
-    session = Session(config, settings, baselines)
-    plugins.register(session, "memreq-session")
-    _pack(config, settings, session)
-    if settings.mode != "measure":
-        plugins.register(Importing(settings), "memreq-importing")
-
-
-def _pack(config: pytest.Config, settings: Settings, session: Session) -> None:
-    """In a worker that shares cards with others."""
-    place = place_of(config, is_spread=settings.cards == "spread")
-    if place is not None:
-        from pytest_memreq.plugin.packing import packing_for  # others need not load it
-
-        packing = packing_for(place, session.meters, session.owning, settings)
-        config.pluginmanager.register(packing, "memreq-packing")
+    for name, part in _or_usage_error(list, parts_of(config, settings, baselines, ranks)):
+        config.pluginmanager.register(part, name)
 
 
 def _read(config: pytest.Config) -> tuple[Settings, Baselines | None, Ranks]:

@@ -89,6 +89,11 @@ def told(config: pytest.Config) -> dict[str, tuple[object, str]]:
     return {**of_file, **{k: (v, option_name(k)) for k, v in _given(config).items()}}
 
 
+def spreads_cards(config: pytest.Config, settings: Settings) -> bool:
+    """True where workers see one card each; a suite that says nothing to us may need them all."""
+    return settings.cards == "spread" and bool(told(config))
+
+
 def _given(config: pytest.Config, option: Namespace | None = None) -> dict[str, object]:
     return {
         field.name: value

@@ -17,11 +17,9 @@ from pytest_memreq.packing.rooms import Room
 from pytest_memreq.plugin.book import Book
 from pytest_memreq.plugin.cards import Place
 from pytest_memreq.plugin.checks import CHECK
-from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.housing import NO_ROOM, ROOM, Housing
 from pytest_memreq.plugin.meters import Meters
 from pytest_memreq.plugin.needs import Needs
-from pytest_memreq.plugin.owning import Owning
 from pytest_memreq.plugin.purpose import Original
 from pytest_memreq.plugin.queueing import wait_for_room
 from pytest_memreq.plugin.wire import attach_rooms
@@ -48,12 +46,6 @@ class Stay:
             )
             for card, size in sorted(self.sizes.items())
         ]
-
-
-def packing_for(place: Place, meters: Meters, owning: Owning, settings: Settings) -> Packing:
-    """That of a worker."""
-    needs = Needs(place, meters, owning)
-    return Packing(place, needs, meters, settings.cards_timeout)
 
 
 class Packing:

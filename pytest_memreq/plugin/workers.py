@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from pytest_memreq.plugin.cards import CAN_LOCK, INPUT, input_for, seen_cards
-from pytest_memreq.plugin.config import Settings
+from pytest_memreq.plugin.config import Settings, spreads_cards
 from pytest_memreq.plugin.covering import OUTPUT
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.wire import attach, detach
@@ -39,7 +39,7 @@ class Workers:
     def __init__(self, config: pytest.Config, settings: Settings, reporting: Reporting) -> None:
         self._reporting = reporting
         self._is_packed = CAN_LOCK and settings.mode not in ("off", "simulate")
-        self._is_spread = settings.cards == "spread"
+        self._is_spread = spreads_cards(config, settings)
         self._seen = seen_cards(os.environ)
         self._directory: str | None = None
         self._runs_each = config.getoption("dist", "no") == "each"

@@ -59,13 +59,10 @@ class Shared:
             + source
         )
 
-    def run(self, *options, cards="0"):
+    def run(self, *given, cards="0", options=("--memreq-report",)):
         self.monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
-        return self.pytester.runpytest_subprocess(
-            *("-p", "pytest_memreq.plugin", "-p", "xdist.plugin", "--memreq-report"),
-            *options,
-            timeout=60,
-        )
+        loaded = ("-p", "pytest_memreq.plugin", "-p", "xdist.plugin")
+        return self.pytester.runpytest_subprocess(*loaded, *options, *given, timeout=60)
 
     @property
     def report(self):
@@ -149,6 +146,19 @@ def test_workers_are_spread_over_the_cards(shared):
     assert max(most.values()) <= 10_000
     assert [each["card"] for each in shared.report["together"]] == [0, 1]
     assert all(len(test["rooms"]) == 1 for test in shared.tests.values())
+
+
+def test_a_suite_that_says_nothing_to_us_sees_all_cards(shared):
+    shared.write(
+        """
+@pytest.mark.parametrize("number", range(4))
+def test_step(number):
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,7"
+"""
+    )
+    result = shared.run("-n2", cards="4,7", options=())
+    result.assert_outcomes(passed=4)
+    result.stdout.no_fnmatch_line("*each of several workers*")
 
 
 def test_a_card_that_a_conftest_gives_its_worker_is_the_workers(shared):
