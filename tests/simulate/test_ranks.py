@@ -114,7 +114,7 @@ def test_the_launcher_said_so_in_the_environment():
 def test_a_mesh_has_the_coordinates_of_the_rank():
     def script():
         mesh = init_device_mesh("cuda", (4, 8), mesh_dim_names=("data", "tensor"))
-        return mesh.get_coordinate(), mesh["tensor"].size()
+        return tuple(mesh.get_coordinate()), mesh["tensor"].size()  # a list on torch 2.9
 
     assert seen(script, world_size=32, rank=19) == ((2, 3), 8)
 
@@ -232,10 +232,11 @@ def test_nothing_is_left_after_an_error():
     def script():
         raise KeyError("mine")
 
+    had_nccl = distributed.is_nccl_available()  # a build for CUDA has it
     with pytest.raises(KeyError, match="mine"):
         simulate(script, world_size=4)
     assert not distributed.is_initialized()
-    assert not distributed.is_nccl_available() or torch.cuda.is_available()
+    assert distributed.is_nccl_available() == had_nccl
 
 
 def test_the_same_rank_needs_the_same_again():
