@@ -1,4 +1,4 @@
-"""Low-rank adapters of lit-gpt's models (case B26), as its commit 8641822 had them.
+"""Low-rank adapters of lit-gpt's models (case B26), as commit 0cc02afa, which added the figures, had them.
 
 The first batch has the longest sample, and no other is longer, so that is what is run. Its
 attention is PyTorch's own. cuDNN, which runs a convolution for the adapters, may take a workspace.
@@ -59,9 +59,11 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x):
+        dtype = x.dtype
+        x = x.float()
         norm_x = torch.mean(x * x, dim=-1, keepdim=True)
         x_normed = x * torch.rsqrt(norm_x + 1e-5)
-        return self.weight * x_normed
+        return (self.weight * x_normed).to(dtype=dtype)
 
 
 class AdaptedQKV(nn.Module):
@@ -155,10 +157,10 @@ class Block(nn.Module):
         h = self.attn(n_1, cos, sin)
         if self.parallel:
             n_2 = n_1 if self.norm_2 is None else self.norm_2(x)
-            x = x + h + self.mlp(n_2)
+            x = self.mlp(n_2) + h + x
         else:
-            x = x + h
-            x = x + self.mlp(self.norm_2(x))
+            x = h + x
+            x = self.mlp(self.norm_2(x)) + x
         return x
 
 
@@ -208,7 +210,7 @@ def fine_tuning(shape, length, batch):
     turned = int(shape.rotary * shape.width // shape.heads)
     cos, sin = (torch.zeros(length, turned, **CUDA) for _ in range(2))
     input_ids, targets = (torch.zeros(batch, length, dtype=torch.int64, **CUDA) for _ in range(2))
-    logits = model(input_ids, cos, sin)
+    logits = [chunk.float() for chunk in model(input_ids, cos, sin)]  # what Fabric does with them
     logits[-1] = logits[-1][..., :-1, :]
     loss = chunked_cross_entropy(logits, targets[..., 1:])
     (loss / (128 // batch)).backward()
