@@ -148,4 +148,67 @@ LADDER = {
     "half": partial(made, on_card=True),
 }
 
-CASES = [Case("B19", A100, LADDER)]
+def tutorial(*, in_backward):
+    """B39: three steps with an image of random values; the peak that the snapshot shows."""
+    model = VisionTransformer(1000).cuda()
+    make = partial(torch.optim.Adam, lr=1e-3, foreach=True)
+    optimizer = None if in_backward else make(model.parameters())
+    if in_backward:
+        step_in_backward(model)
+    for _ in range(3):
+        fake_image = torch.rand(1, 3, 224, 224).cuda()
+        loss = model(fake_image)
+        loss.sum().backward()
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad()
+    return torch.cuda.max_memory_allocated()
+
+
+def step_in_backward(model):
+    optimizers = {weight: torch.optim.Adam([weight]) for weight in model.parameters()}
+
+    def step(weight):
+        optimizers[weight].step()
+        optimizers[weight].zero_grad()
+
+    for weight in model.parameters():
+        weight.register_post_accumulate_grad_hook(step)
+
+
+def parameters_alone():
+    model = VisionTransformer(1000).cuda()
+    assert model.head.out_features == 1000
+    return torch.cuda.max_memory_allocated()
+
+
+def low_bit_baseline():
+    """B24: timm's ViT-H/14 with fused AdamW; it was compiled, and is simulated as written.
+
+    Its card, an RTX 4070 Ti SUPER, is of the same generation as the one that is simulated.
+    """
+    model = VisionTransformer(45, depth=32, width=1280, heads=16, patch=14).cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0, fused=True)
+    for _ in range(3):
+        image, label = torch.rand(8, 3, 224, 224), torch.zeros(8, dtype=torch.int64)
+        with torch.autocast("cuda", dtype=BF16):
+            loss = cross_entropy(model(image.cuda()), label.cuda())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return torch.cuda.max_memory_allocated()
+
+
+CASES = [
+    Case("B19", A100, LADDER),
+    Case("B24", "NVIDIA GeForce RTX 4090", {"AdamW fused": low_bit_baseline}),
+    Case(
+        "B39",
+        A100,
+        {
+            "Adam foreach": partial(tutorial, in_backward=False),
+            "optimizer in backward": partial(tutorial, in_backward=True),
+            "parameters": parameters_alone,
+        },
+    ),
+]
