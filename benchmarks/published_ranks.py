@@ -177,7 +177,7 @@ def loss_of(model):
         return cross_entropy(output.reshape(-1, output.size(-1)), labels.reshape(-1))
 
 
-def fabric(steps=4):
+def fabric(steps=2):
     """The optimizer was made first, of weights that were replaced: it steps and clears nothing."""
     model = on_card(positions=32768)
     for _ in range(steps):
@@ -186,7 +186,7 @@ def fabric(steps=4):
     return torch.cuda.max_memory_reserved()
 
 
-def trainer(steps=3):
+def trainer(steps=2):
     model = on_card(positions=2048)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, foreach=True)
     for _ in range(steps):
