@@ -21,7 +21,7 @@ PUBLISHED = {
 def simulated(case, label):
     """What the case's own reading gives on the pretended card."""
     read = []
-    simulate(lambda: read.append(case.runs[label]()), gpu=case.gpu)
+    simulate(lambda: read.append(case.runs[label]()), gpu=case.gpu, **case.settings(label))
     return read[0]
 
 

@@ -1,5 +1,6 @@
-"""Low-rank adapters of lit-gpt's models (case B26), as commit 0cc02afa, which added the figures, had them.
+"""Low-rank adapters of lit-gpt's models (case B26).
 
+The code is that of commit 0cc02afa of October 2023, which added the figures, with what Fabric does.
 The first batch has the longest sample, and no other is longer, so that is what is run. Its
 attention is PyTorch's own. cuDNN, which runs a convolution for the adapters, may take a workspace.
 """

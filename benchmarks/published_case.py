@@ -16,3 +16,8 @@ class Case:
     runs: dict[str, Callable[[], int]]
     ranks: dict[str, tuple[int, int]] = field(default_factory=dict)
     workspaces: str | None = None  # for cuBLAS, where its authors set CUBLAS_WORKSPACE_CONFIG
+
+    def settings(self, label):
+        """What else `simulate` is told."""
+        world_size, rank = self.ranks.get(label, (None, None))
+        return {"workspaces": self.workspaces, "world_size": world_size, "rank": rank}

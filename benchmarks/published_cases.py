@@ -4,27 +4,28 @@ Each function does the work on `cuda` and returns what was published, in bytes, 
 it: from torch.cuda. `data/published.json` has the published figures, under the same names.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks import (
+    published_adapters,
+    published_formulas,
+    published_llama,
+    published_pipeline,
+    published_ranks,
+    published_reversible,
+    published_slopes,
+    published_tensors,
+    published_vision,
+)
+from benchmarks.published_case import Case
 from benchmarks.published_generation import GENERATIONS
 
 CUDA = {"device": "cuda"}
 BF16 = torch.bfloat16
-
-
-@dataclass(frozen=True)
-class Case:
-    """`run` returns bytes; the published labels are the keys of a case's runs."""
-
-    id: str
-    gpu: str
-    runs: dict[str, Callable[[], int]]
 
 
 def peak_of_repeats(step, times=3):
@@ -198,43 +199,6 @@ def projection_after_another(tokens, classes, width):
     return projection_and_loss(tokens, classes, width)
 
 
-def linear_layers(count):
-    layers = [nn.Linear(100, 100).cuda() for _ in range(count)]
-    assert len(layers) == count
-    return torch.cuda.memory_allocated()
-
-
-def linear_and_input(*, backward):
-    layer, x = nn.Linear(1024, 1024).cuda(), torch.randn(512, 1024, **CUDA)
-    if backward:
-        layer(x).mean().backward()
-        forget_workspaces()
-    return torch.cuda.memory_allocated()
-
-
-def forget_workspaces():
-    """Up to torch 1.10 they were not in the caching allocator."""
-    torch._C._cuda_clearCublasWorkspaces()
-
-
-def tensors_of_a_linear(part):
-    before = torch.cuda.memory_allocated()
-    layer = nn.Linear(10_000, 50_000, bias=False).cuda()
-    weights = torch.cuda.memory_allocated()
-    x = torch.randn(5_000, 10_000, **CUDA)
-    inputs = torch.cuda.memory_allocated()
-    with torch.no_grad():
-        y = layer(x)
-    forget_workspaces()
-    sizes = {
-        "weights": weights - before,
-        "input": inputs - weights,
-        "output": torch.cuda.memory_allocated() - inputs,
-    }
-    assert y.shape == (5_000, 50_000)
-    return sizes[part]
-
-
 A100, H100, B200 = "NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3", "NVIDIA B200"
 POWERS = [2**power for power in range(5, 18)]
 FORMS = ("for-loop", "foreach", "fused")
@@ -281,25 +245,16 @@ CASES = [
         },
     ),
     Case("A23", A100, GENERATIONS),
-    Case(
-        "A24",
-        A100,
-        {
-            **{
-                label: partial(linear_layers, count)
-                for count, label in enumerate(("Linear(100,100) x1", "x2", "x3"), start=1)
-            },
-            "Linear(1024,1024)+input(512,1024)": partial(linear_and_input, backward=False),
-            "after backward": partial(linear_and_input, backward=True),
-        },
-    ),
-    Case(
-        "A25",
-        A100,
-        {
-            "Linear(10000,50000) weights": partial(tensors_of_a_linear, "weights"),
-            "input (5000,10000)": partial(tensors_of_a_linear, "input"),
-            "output": partial(tensors_of_a_linear, "output"),
-        },
-    ),
 ]
+for module in (
+    published_tensors,
+    published_slopes,
+    published_vision,
+    published_llama,
+    published_adapters,
+    published_pipeline,
+    published_ranks,
+    published_reversible,
+    published_formulas,
+):
+    CASES += module.CASES

@@ -9,7 +9,6 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention, silu
 
 from benchmarks.published_case import Case
@@ -136,14 +135,11 @@ class Decoder(nn.Module):
         output = self.output or partial(nn.functional.linear, weight=self.tok_embeddings.weight)
         return output(x)
 
-    def forward(self, tokens, position=None, chunks=0):
+    def forward(self, tokens, position):
         h = self.tok_embeddings(tokens)
         for layer in self.layers:
             h = layer(h, position)
-        h = self.norm(h)
-        if chunks:
-            return [self.logits(part) for part in h.tensor_split(chunks, dim=1)]
-        return self.logits(h).float()
+        return self.logits(self.norm(h)).float()
 
 
 LLAMA_3_2_3B = {
@@ -166,63 +162,37 @@ def decoder(shape, linear=lambda _name, inputs, outputs: nn.Linear(inputs, outpu
         torch.set_default_dtype(torch.float32)
 
 
-def chunked_loss(logits, labels):
-    """The logits of a chunk are converted to fp32 by themselves."""
-    total = 0.0
-    for part, label in zip(logits, labels.tensor_split(len(logits), dim=1), strict=True):
-        total += cross_entropy(part.flatten(0, 1).float(), label.flatten(), reduction="sum")
-    return total / (labels != -100).sum()
-
-
-def loss_of(model, batch, chunks):
+def loss_of(model, batch):
     labels = batch.pop("labels")
     ignored = torch.full((len(labels), 1), -100, **CUDA)
-    logits = model(**batch, chunks=chunks)
+    logits = model(**batch)
     labels = torch.hstack((labels[..., 1:], ignored))
-    if chunks:
-        return chunked_loss(logits, labels)
     loss = cross_entropy(logits.reshape(-1, logits.size(-1)), labels.reshape(-1))
     del logits
     return loss
 
 
-def packed_training(*, chunks=0, checkpoints=False, in_backward=False, steps=3):
+def packed_training(steps=2):
     """B21: rows of 4096 tokens, batch 2; `fused` AdamW, whose states are of the weights' dtype.
 
     Without a fused optimizer the first row of the table could not be: it is less than five times
-    the weights.
+    the weights. What is active is what is allocated, where no other stream holds a block.
     """
     model = decoder(LLAMA_3_2_3B)
-    if checkpoints:
-        model.layers = nn.ModuleList(checkpoint_wrapper(layer) for layer in model.layers)
-    make = partial(torch.optim.AdamW, lr=2e-5, fused=True)
-    optimizer = stepping_in_backward(model, make) if in_backward else make(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
     for _ in range(steps):
         batch = {name: torch.zeros(2, 4096, dtype=torch.int64, **CUDA) for name in NAMES}
         count = (batch["labels"] != -100).sum()
-        loss = loss_of(model, batch, chunks) * count
+        loss = loss_of(model, batch) * count
         loss.backward()
-        if optimizer is not None:
-            for weight in model.parameters():
-                weight.grad *= 1.0 / count
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-    return torch.cuda.max_memory_allocated()  # what is active, but for blocks of other streams
+        for weight in model.parameters():
+            weight.grad *= 1.0 / count
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return torch.cuda.max_memory_allocated()
 
 
 NAMES = ("tokens", "labels", "position")
-
-
-def stepping_in_backward(model, make):
-    """An optimizer of each parameter, which steps as soon as the gradient is there."""
-    optimizers = {weight: make([weight]) for weight in model.parameters()}
-
-    def step(weight):
-        optimizers[weight].step()
-        optimizers[weight].zero_grad()
-
-    for weight in model.parameters():
-        weight.register_post_accumulate_grad_hook(step)
 
 
 def adapted(name, inputs, outputs, *, rank=8, names=("q_proj", "v_proj")):
@@ -232,7 +202,7 @@ def adapted(name, inputs, outputs, *, rank=8, names=("q_proj", "v_proj")):
 
 
 def copied(shape, linear):
-    """As in April 2024: the layers, tables and all, are copies of one, which is there until then."""
+    """As in April 2024: the layers, with their tables, are copies of one that is there as well."""
     model = decoder({**shape, "depth": 1}, linear)
     layer = model.layers[0]
     model.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(shape["depth"]))
@@ -247,9 +217,7 @@ def after_init(read):
 
 
 CASES = [
-    Case(
-        "B21", A100, {"+ packed": packed_training}
-    ),
+    Case("B21", A100, {"+ packed": packed_training}),
     Case(
         "B22",
         A100,

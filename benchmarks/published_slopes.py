@@ -28,7 +28,9 @@ def bert():
 def t5():
     from transformers import AutoModelForSeq2SeqLM, T5Config
 
-    return AutoModelForSeq2SeqLM.from_config(T5Config(decoder_start_token_id=0), attn_implementation="eager")
+    return AutoModelForSeq2SeqLM.from_config(
+        T5Config(decoder_start_token_id=0), attn_implementation="eager"
+    )
 
 
 def reformer():
@@ -44,9 +46,7 @@ def whisper():
 
 
 def tokens(length, batch):
-    return {
-        name: torch.zeros(batch, length, dtype=torch.int64) for name in ("input_ids", "labels")
-    }
+    return {name: torch.zeros(batch, length, dtype=torch.int64) for name in ("input_ids", "labels")}
 
 
 def sounds(batch):
@@ -72,9 +72,10 @@ def training(make_model, make_data, batch):
         scaler.update()
         return loss
 
-    for data in [make_data(batch)] * 2:
-        data = {name: part.to("cuda") for name, part in data.items()}
+    for _ in range(2):
+        data = {name: part.to("cuda") for name, part in make_data(batch).items()}
         loss = step(data)  # the last one's is there until this is done
+        del data
     assert loss.dim() == 0
 
 

@@ -148,6 +148,7 @@ LADDER = {
     "half": partial(made, on_card=True),
 }
 
+
 def tutorial(*, in_backward):
     """B39: three steps with an image of random values; the peak that the snapshot shows."""
     model = VisionTransformer(1000).cuda()
