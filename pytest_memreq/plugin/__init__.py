@@ -13,6 +13,7 @@ from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
 from pytest_memreq.plugin.annotating import annotating_for
 from pytest_memreq.plugin.baselines import Baselines, baselines_of
+from pytest_memreq.plugin.calibrating import CALIBRATION, calibration_of
 from pytest_memreq.plugin.config import Settings, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.importing import Importing
@@ -73,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", LEAK_MARKER_HELP)
     try:
         settings, ranks = read_settings(config), ranks_of(os.environ)
+        config.stash[CALIBRATION] = calibration_of(settings)
         baselines = _baselines_of(config, settings)
         relay = relay_for(config)
     except MemreqError as error:
