@@ -15,6 +15,7 @@ from pytest_memreq.requirement import Metric
 
 HEAD = ("Workload", "Metric", "Measured", "Simulated", "Difference", "Share")
 TOTALS = ("Metric", "Workloads", "Equal", "Median", "p95", "Worst")
+SMALLEST_SHOWN = 0.0001
 NO_ANSWER = "its simulation gave no answer"
 
 
@@ -153,7 +154,7 @@ def _cells(row: Row) -> list[str]:
         f"{pair.measured_bytes:,} B",
         f"{pair.simulated_bytes:,} B",
         f"{pair.difference_bytes:+,} B",
-        f"{pair.share:+.2%}{' !' * pair.is_beyond}",
+        f"{_signed(pair.share)}{' !' * pair.is_beyond}",
     ]
 
 
@@ -162,10 +163,17 @@ def _sum(total: Total) -> list[str]:
         total.metric,
         str(total.workloads),
         str(total.equal),
-        f"{total.median_share:.2%}",
-        f"{total.p95_share:.2%}",
-        f"{total.worst_share:+.2%} ({total.worst_workload})" if total.worst_share else "-",
+        _signed(total.median_share).removeprefix("+"),
+        _signed(total.p95_share).removeprefix("+"),
+        f"{_signed(total.worst_share)} ({total.worst_workload})" if total.worst_share else "-",
     ]
+
+
+def _signed(share: float) -> str:
+    """What is not 0 does not look like it."""
+    if 0 < abs(share) < SMALLEST_SHOWN:
+        return f"{'+' if share > 0 else '-'}<{SMALLEST_SHOWN:.2%}"
+    return f"{share:+.2%}" if share else "0"
 
 
 def _total(metric: Metric, rows: Sequence[Row]) -> Total:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_memreq.cli.steadiness import Machine
-from pytest_memreq.measure.constants import Constants
 from pytest_memreq.reports.files import write_whole
 from pytest_memreq.simulate.calibration import Calibration, to_text
 from pytest_memreq.simulate.cards import CARDS
 from pytest_memreq.units import format_size
+
+if TYPE_CHECKING:
+    from pytest_memreq.measure.constants import Constants
 
 # With one of these, a workspace is as it says, on any card.
 SIZES_OF_WORKSPACES = ("CUBLAS_WORKSPACE_CONFIG", "CUBLASLT_WORKSPACE_SIZE")
