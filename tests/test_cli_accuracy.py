@@ -219,8 +219,8 @@ def test_the_process_that_simulates_all_has_a_peak_of_each(capsys):
 
 
 def test_a_workload_that_cannot_be_simulated_leaves_the_others_theirs():
-    def asks(device):
-        torch.ones(1, device=device).item()
+    def asks(_):
+        torch.cuda.memory_snapshot()
 
     def ones(count, device):
         torch.ones(count, device=device)
@@ -231,7 +231,7 @@ def test_a_workload_that_cannot_be_simulated_leaves_the_others_theirs():
         Workload(name="works", run=partial(ones, 100)),
     ]
     found = own_process.simulate_here(workloads, "NVIDIA L4")
-    assert "SimulationError: needs real values" in found["asks"].failure
+    assert "SimulationError: torch.cuda.memory_snapshot() cannot" in found["asks"].failure
     assert "OutOfMemoryError: CUDA out of memory (simulated)" in found["is full"].failure
     assert found["works"].peak.requested_bytes == 400
 
