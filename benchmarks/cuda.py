@@ -32,6 +32,20 @@ METRICS = ("requested", "allocated", "reserved")
 WHY = {
     "gradient penalty": "CUDA's autograd numbers what runs in backward by a thread of its own",
     "nonzero": "the build that recorded found nothing; all is simulated",
+    **dict.fromkeys(
+        (f"pipeline, gpipe, stage {stage}" for stage in (0, 1, 3)),
+        "NCCL's work holds what is sent until it is waited for; the group that recorded does not",
+    ),
+    **dict.fromkeys(
+        ("tensor parallel", "tensor parallel, the last rank"),
+        "one head on a rank: a copy of 1 KiB in attention's backward that CUDA does without",
+    ),
+}
+WHY_ON = {
+    "2.11": dict.fromkeys(
+        ("embedding", "index_put", "multinomial", "recommender"),
+        "CUB, which sorts, is an older one there",
+    )
 }
 
 
@@ -151,7 +165,7 @@ def tables(runs):
         "different": markdown(
             ("script", *(f"{m}, less recorded" for m in METRICS), "builds", "why"),
             [
-                (name, *less, ", ".join(builds), WHY.get(name, "not known"))
+                (name, *less, ", ".join(builds), why(name, builds))
                 for (name, *less), builds in sorted(different(cases).items())
             ],
         ),
@@ -167,6 +181,17 @@ def equal_counts(rows):
     rows = list(rows)
     peaks = (sum(row[m][0] == row[m][1] for row in rows) for m in METRICS)
     return len(rows), sum(not row["difference"] for row in rows), *peaks
+
+
+def known(version):
+    """Scripts that differ on a minor version of torch, and why."""
+    return {**WHY, **WHY_ON.get(version, {})}
+
+
+def why(name, builds):
+    """The cause, of the script or of the only version that differs."""
+    versions = {build.partition("/")[0] for build in builds}
+    return known("".join(versions) if len(versions) == 1 else "").get(name, "not known")
 
 
 def different(cases):

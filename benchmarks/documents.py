@@ -35,7 +35,11 @@ def all_texts() -> dict[str, str]:
 
 def filled(document: str, tables: Mapping[str, str]) -> str:
     """The document with its tables as they are now."""
-    return MARKED.sub(lambda mark: f"{mark[1]}{tables[mark[2]]}\n{mark[3]}", document)
+
+    def table(mark: re.Match[str]) -> str:
+        return f"{mark[1]}{tables[mark[2]]}\n{mark[3]}" if mark[2] in tables else mark[0]
+
+    return MARKED.sub(table, document)
 
 
 def named(document: str) -> set[str]:
@@ -57,12 +61,15 @@ def main() -> int:
             stale.append(name)
             if not is_check:
                 path.write_text(after, encoding="utf-8")
-    missing = sorted(tables.keys() - shown)
-    if is_check and stale:
-        print("not up to date:", *stale)
-    if missing:
-        print("shown in no document:", *missing)
-    return int(bool(missing or (is_check and stale)))
+    wrong = {
+        "not up to date:": stale if is_check else [],
+        "shown in no document:": sorted(tables.keys() - shown),
+        "there is no such table:": sorted(shown - tables.keys()),
+    }
+    for what, names in wrong.items():
+        if names:
+            print(what, *names)
+    return int(any(wrong.values()))
 
 
 if __name__ == "__main__":

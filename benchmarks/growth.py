@@ -1,6 +1,6 @@
 """How seconds and memory grow: of a simulation with layers, of the reports with tests.
 
-`python -m benchmarks.growth` measures each size in a process of its own, the best of three, and
+`python -m benchmarks.growth` measures each size in a process of its own, the better of two, and
 fits seconds = a x size^exponent, so that what is quadratic shows. Seconds are processor time.
 """
 
@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.results import Benchmark, markdown, run
 
-RUNS = 3
+RUNS = 2
 LAYERS = (12, 24, 48, 96)
 TESTS = (100, 300, 1_000, 3_000, 10_000)
 SUITE = """

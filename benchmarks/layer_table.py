@@ -1,6 +1,6 @@
 """The layer table of `estimate` beside `torchinfo.summary`: time and memory of one call.
 
-`python -m benchmarks.layer_table`: each measurement is the best of three, each in a process of its
+`python -m benchmarks.layer_table`: each measurement is the better of two, each in a process of its
 own in which the model is already made: seconds of the call, and by how much it raised the peak of
 resident memory (ru_maxrss).
 """
@@ -24,7 +24,7 @@ from example_project.models.gpt import GPT, gpt_3
 from example_project.models.resnet import ResNet50, stage
 from pytest_memreq import estimate
 
-RUNS = 3
+RUNS = 2
 KIBIBYTE = 1024  # Linux gives ru_maxrss in these
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pytest_memreq.gate.baseline import Before, DeviceClass, device_class
 from pytest_memreq.gate.hints import Hint
 from pytest_memreq.gate.verdict import VERDICT_WORDS, Cause, Word
+from pytest_memreq.packing.rooms import Room, Together
 from pytest_memreq.requirement import METRICS, Breakdown, DevicePeak, Peak, Site, Survivor
 from pytest_memreq.strict_json import to_text
 
@@ -123,6 +124,7 @@ class TestResult:
     file: str | None = None
     line: int | None = None
     ranks: tuple[RankResult, ...] | None = None
+    rooms: tuple[Room, ...] = ()
 
     @property
     def world_size(self) -> int | None:
@@ -154,6 +156,7 @@ class TestResult:
             raw["simulated"] = {**raw["simulated"], **lists}
         raw["hints"] = [asdict(hint) for hint in self.hints]
         raw["ranks"] = None if self.ranks is None else [asdict(each) for each in self.ranks]
+        raw["rooms"] = [asdict(room) for room in self.rooms]
         return raw
 
     @classmethod
@@ -178,6 +181,7 @@ class TestResult:
                 "devices": tuple(map(_device_from_dict, raw["devices"])),
                 "held_by": tuple((held["who"], held["bytes"]) for held in raw["held_by"]),
                 "ranks": None if ranks is None else tuple(map(_rank_from_dict, ranks)),
+                "rooms": tuple(Room(**room) for room in raw["rooms"]),
             }
         )
 
@@ -186,13 +190,15 @@ class TestResult:
 class Results:
     """A run's results, `incomplete` until its end was reached.
 
-    `running` are the node ids of tests, checked or not, that had begun and not ended.
+    `running` are the node ids of tests, checked or not, that had begun and not ended; `together`
+    has the cards that workers shared.
     """
 
     tests: tuple[TestResult, ...] = ()
     environment: Environment = field(default_factory=Environment)
     status: RunStatus = "complete"
     running: tuple[str, ...] = ()
+    together: tuple[Together, ...] = ()
 
     def summary(self) -> dict[Word, int]:
         """How many tests had each verdict, every verdict word named."""
@@ -208,6 +214,7 @@ class Results:
             "tests": [test.to_dict() for test in self.tests],
             "summary": self.summary(),
             "running": list(self.running),
+            "together": [asdict(each) for each in self.together],
         }
 
 

@@ -2,9 +2,19 @@
 
 import pytest
 
-from benchmarks.documents import BENCHMARKS, DOCUMENTS, ROOT, all_texts, filled, named
+from benchmarks.cuda import equal_counts
+from benchmarks.documents import (
+    BENCHMARKS,
+    DOCUMENTS,
+    ROOT,
+    all_texts,
+    filled,
+    named,
+    named_benchmark,
+)
 from benchmarks.errors import errors_of, percent
-from benchmarks.results import RESULTS
+from benchmarks.published import is_within
+from benchmarks.results import RESULTS, load
 
 TABLES = all_texts()
 
@@ -37,3 +47,14 @@ def test_errors_are_signed_where_they_are_worst():
     assert (found.p95, found.most_over) == pytest.approx((0.1, 0.1))
     assert found.most_under == pytest.approx(-0.05)
     assert [percent(each) for each in (0, 0.0001, -0.5)] == ["0", "+0.010%", "-50.0%"]
+
+
+def test_the_readme_says_what_was_found():
+    readme = " ".join(text_of("README.md").split())
+    cuda = load(named_benchmark("cuda"))["2.13"].found
+    (published,) = load(named_benchmark("published")).values()
+    equal = {equal_counts(scripts.values()) for scripts in cuda.values()}
+    ((count, *_, allocated, _reserved),) = equal
+    assert f"in {allocated} of {count} scripts" in readme
+    within = sum(map(is_within, published.found))
+    assert f"in {within} of {len(published.found)} published measurements" in readme

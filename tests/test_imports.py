@@ -31,18 +31,20 @@ MAY_IMPORT = {
         VALUES,
     ),
     **{finder: VALUES | {finder} for finder in FINDERS},
+    "layouts": VALUES | {"estimate", "simulate", "layouts"},
     "gate": VALUES | {"gate"},
-    "results": VALUES | {"gate"},
-    "reports": VALUES | FINDERS | {"gate", "results", "reports"},
-    "plugin": VALUES | FINDERS | {"gate", "results", "reports", "plugin"},
-    "cli": VALUES | FINDERS | {"gate", "results", "reports", "cli"},
+    "packing": VALUES | {"packing"},
+    "results": VALUES | {"gate", "packing"},
+    "reports": VALUES | FINDERS | {"gate", "packing", "results", "reports"},
+    "plugin": VALUES | FINDERS | {"gate", "packing", "results", "reports", "plugin"},
+    "cli": VALUES | FINDERS | {"layouts", "gate", "results", "reports", "cli"},
     "__main__": {"cli"},
     "__init__": VALUES | FINDERS | {"gate"},
 }
 # Loaded with the plugin, so they import torch only within functions, if at all.
 TORCH_AT_THE_TOP = (
     *("estimate/layers.py", "estimate/layer_rules.py", "estimate/tracing.py", "estimate/twins.py"),
-    *("simulate/", "measure/"),
+    *("simulate/", "measure/", "layouts/decoder.py", "layouts/training.py"),
 )
 LOADED_WITH_THE_PLUGIN = {
     "simulate/__init__.py",
@@ -55,7 +57,7 @@ LOADED_WITH_THE_PLUGIN = {
     "measure/meter.py",
     "measure/backends/__init__.py",
 }
-TORCH_WITHIN = ("estimate/", "simulate/", "measure/", "plugin/store.py")
+TORCH_WITHIN = ("estimate/", "simulate/", "measure/", "layouts/", "plugin/store.py")
 # `simulate/groups.py` is the launcher of the ranks that it simulates: code asks the environment.
 TALKS_TO_THE_WORLD = ("plugin/", "cli/", "reports/files.py", "simulate/groups.py")
 

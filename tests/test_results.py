@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_memreq import Breakdown, Requirement
 from pytest_memreq.gate.verdict import VERDICT_WORDS
+from pytest_memreq.packing.rooms import Room
 from pytest_memreq.requirement import WORDS, LayerRow, Peak, RankShare, Site
 from pytest_memreq.results import (
     Environment,
@@ -36,6 +37,14 @@ RANKS = st.builds(
     reason=st.text(),
     peak=PEAKS,
 )
+ROOMS = st.builds(
+    Room,
+    card=st.integers(0, 3),
+    bytes=st.integers(0, 2**40),
+    waited_seconds=st.floats(0, 9),
+    begun_seconds=st.floats(0, 9),
+    ended_seconds=st.floats(0, 9),
+)
 RESULTS = st.builds(
     TestResult,
     nodeid=st.text(),
@@ -50,6 +59,7 @@ RESULTS = st.builds(
     timeline=TIMELINES,
     notes=st.lists(st.text(), max_size=2).map(tuple),
     ranks=st.none() | st.lists(RANKS, max_size=2).map(tuple),
+    rooms=st.lists(ROOMS, max_size=2).map(tuple),
 )
 
 
@@ -72,7 +82,15 @@ def test_the_file_has_the_documented_shape():
         peak=Peak(allocated_bytes=5), budget={"allocated_bytes": 6},
     )  # fmt: skip
     report = json.loads(to_json(Results(tests=(test,), environment=Environment(gpu="L4"))))
-    assert list(report) == ["format", "status", "environment", "tests", "summary", "running"]
+    assert list(report) == [
+        "format",
+        "status",
+        "environment",
+        "tests",
+        "summary",
+        "running",
+        "together",
+    ]
     assert report["format"] == 1
     assert report["status"] == "complete"
     assert {"mode", "gpu", "gpu_bytes", "torch", "cuda", "allocator", "world_size"} <= set(

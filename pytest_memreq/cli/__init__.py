@@ -12,12 +12,14 @@ from pytest_memreq.cli import (
     baseline,
     comment,
     diff,
+    doctor,
     estimating,
     gpus,
     max_batch,
     merge,
     outputs,
     render,
+    solve,
     validate,
 )
 from pytest_memreq.errors import MemreqError
@@ -58,7 +60,16 @@ def _parser() -> argparse.ArgumentParser:
     max_batch.add_to(
         commands.add_parser("max-batch", help="the largest batch whose step fits, by simulation")
     )
+    solve.add_to(commands.add_parser("solve", help="layouts over cards that fit, best first"))
     baseline.add_to(commands.add_parser("baseline", help="what tests needed before"))
+    doctor.add_to(
+        commands.add_parser(
+            "doctor",
+            help="what a run of pytest here would do, and why",
+            prefix_chars="\0",  # none: options are pytest's
+            add_help=False,
+        )
+    )
     gpus.add_to(commands.add_parser("gpus", help="the cards that are known"))
     validate.add_to(commands.add_parser("validate", help="whether measuring gives steady figures"))
     diff.add_to(commands.add_parser("diff", help="two reports or baselines, compared"))

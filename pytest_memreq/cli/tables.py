@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -111,7 +111,7 @@ def _said(fit: Fit) -> str:
     return f"fits {fit.limit}: {spare} to spare" if fit.fits else f"exceeds {fit.limit} by {spare}"
 
 
-def aligned(rows: Sequence[Sequence[str]], numbers: range) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], numbers: Container[int]) -> list[str]:
     """Columns two blanks apart, those of `numbers` to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     signs = [">" if at in numbers else "<" for at in range(len(widths))]

@@ -43,11 +43,15 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimizer:
-    """The states of one optimizer; those that ask for shapes cannot be told from a count."""
+    """The states of one optimizer; those that ask for shapes cannot be told from a count.
+
+    `options` are those that were written.
+    """
 
     name: str
     states: tuple[State, ...]
     needs_shapes: bool = False
+    options: tuple[tuple[str, Option], ...] = ()
 
 
 def _like_parameter(name: str) -> State:
@@ -223,7 +227,12 @@ def optimizer_of(written: str) -> Optimizer:
     name = match[1].lower().replace("_", "") if match else written
     states = row_of(OPTIMIZERS, "optimizer", name)
     options = _options_of(written, match[2] or "" if match else "", states)
-    return Optimizer(name=name, states=states(**options), needs_shapes=name in NEED_SHAPES)
+    return Optimizer(
+        name=name,
+        states=states(**options),
+        needs_shapes=name in NEED_SHAPES,
+        options=tuple(options.items()),
+    )
 
 
 def _options_of(

@@ -163,15 +163,14 @@ def judge_baseline(
     above = [metric for metric in moved if new[metric] > old[metric]]
     unknown = [metric for metric in old if metric not in new]
     if above:
-        told = [_told(metric, old[metric], new[metric], match) for metric in above]
-        return Verdict(word="regressed", reason="; ".join(told) + _allowed(tolerance))
+        reason = _told(above, old, new, match) + _allowed(tolerance)
+        return Verdict(word="regressed", reason=reason)
     if unknown:
         why = "".join(f": {reasons[metric]}" for metric in unknown if metric in reasons)
         text = f"the {' and '.join(unknown)} peak is in {match}, and is not known here{why}"
         return Verdict(word="unchecked", reason=text)
     if moved:
-        told = [_told(metric, old[metric], new[metric], match) for metric in moved]
-        return Verdict(word="improved", reason="; ".join(told))
+        return Verdict(word="improved", reason=_told(moved, old, new, match))
     return Verdict(word="within", reason=_farthest(old, new, match))
 
 
@@ -215,13 +214,22 @@ def _version(torch: str | None) -> tuple[int, int]:
     return (0, 0) if match is None else (int(match[1]), int(match[2]))
 
 
-def _told(metric: Metric, old_bytes: int, new_bytes: int, match: Match) -> str:
+def _told(
+    moved: list[Metric], old: Mapping[Metric, int], new: Mapping[Metric, int], match: Match
+) -> str:
+    """The metric that limits are on first, whole, and by how much the others moved."""
+    first, *others = sorted(moved, key=lambda metric: metric != "allocated")
+    also = ", ".join(f"{each} {_moved(old[each], new[each])}" for each in others)
+    return (
+        f"{first} peak {figure(new[first])} is {_moved(old[first], new[first])} against "
+        f"{figure(old[first])} in {match}{f'; {also}' if also else ''}"
+    )
+
+
+def _moved(old_bytes: int, new_bytes: int) -> str:
     moved_bytes = new_bytes - old_bytes
     share = f" ({moved_bytes / old_bytes:+.2%})" if old_bytes else ""
-    return (
-        f"{metric} peak {figure(new_bytes)} is {moved_bytes:+,} bytes{share} against "
-        f"{figure(old_bytes)} in {match}"
-    )
+    return f"{moved_bytes:+,} bytes{share}"
 
 
 def _allowed(tolerance: Tolerance) -> str:

@@ -81,6 +81,17 @@ class Budget:
         limits = [*inner, *([self.reserved] if self.reserved else [])]
         return int(min(limits)) if limits else None
 
+    def room_bytes(self) -> tuple[int, bool] | None:
+        """What is set aside for a test with this budget in bytes; None without a limit.
+
+        By the limit on the widest metric, and whether that is all that a process has on the card.
+        """
+        for metric in reversed(METRICS):
+            limit = self.of(metric)
+            if limit is not None:
+                return int(limit), metric == "device"
+        return None
+
     def too_large_for(self, card_bytes: int | None) -> bool:
         """True for a budget in bytes that a card could not grant."""
         limits = [int(self.of(metric) or 0) for metric in METRICS]

@@ -62,6 +62,8 @@ class Problems:
             yield
         except MemreqError:
             raise
+        except BrokenPipeError:  # as with `pytest | head`
+            self.add(f"{what}: could not be shown: whoever read the output has closed it")
         except Exception as error:  # noqa: BLE001 - here alone: else no failure of a test is shown
             self.add(f"{what}: {_described(error)}: {BUG}")
 

@@ -19,6 +19,7 @@ from pytest_memreq.gate.divergence import BOUND
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
 from pytest_memreq.plugin.options import (
     ANNOTATIONS,
+    CARDS,
     HISTORY,
     MODES,
     UNCHECKED,
@@ -68,6 +69,8 @@ class Settings:
     tolerances: tuple[tuple[str, Tolerance], ...] = ()
     divergence: Tolerance = BOUND
     rank_timeout: int = 300
+    cards: str = "spread"
+    cards_timeout: int = 1800
 
 
 def read_settings(config: pytest.Config, option: Namespace | None = None) -> Settings:
@@ -77,13 +80,28 @@ def read_settings(config: pytest.Config, option: Namespace | None = None) -> Set
     """
     path = settings_file(config)
     given = _beside(_of_file(path), path.parent) if path else {}
-    options = {
+    options = _beside(_checked(_given(config, option), option_name), config.invocation_params.dir)
+    return Settings(**{**given, **options})
+
+
+def told(config: pytest.Config) -> dict[str, tuple[object, str]]:
+    """What was set, as it was written, and by what: an option, or the file's name."""
+    path = settings_file(config)
+    of_file = {} if path is None else {k: (v, path.name) for k, v in _table(path).items()}
+    return {**of_file, **{k: (v, option_name(k)) for k, v in _given(config).items()}}
+
+
+def spreads_cards(config: pytest.Config, settings: Settings) -> bool:
+    """True where workers see one card each; a suite that says nothing to us may need them all."""
+    return settings.cards == "spread" and bool(told(config))
+
+
+def _given(config: pytest.Config, option: Namespace | None = None) -> dict[str, object]:
+    return {
         field.name: value
         for field in fields(Settings)
         if (value := getattr(option or config.option, destination(field.name), None)) is not None
     }
-    options = _beside(_checked(options, option_name), config.invocation_params.dir)
-    return Settings(**{**given, **options})
 
 
 def _beside(given: dict[str, Any], directory: Path) -> dict[str, Any]:
@@ -212,4 +230,6 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "divergence": parse_tolerance,
     "tolerances": _globs(parse_tolerance, TABLE_FORM),
     "rank_timeout": _seconds,
+    "cards": _choice(CARDS),
+    "cards_timeout": _seconds,
 }

@@ -15,7 +15,6 @@ OUTPUT = "memreq_covered"
 # keeps them. What conftest.py files and others add is for `_own_options`.
 OTHERWISE = {
     "lf": "--lf",
-    "override_ini": "-o",
     "inifilename": "-c",
     "noconftest": "--noconftest",
     "confcutdir": "--confcutdir",
@@ -30,6 +29,9 @@ def otherwise(config: pytest.Config) -> str:
     that is gone.
     """
     given = [option for name, option in OTHERWISE.items() if config.getoption(name, None)]
+    overridden = config.getoption("override_ini", None) or ()
+    # --strict-markers and --strict-config are kept as such, and leave no test out.
+    given += ["-o"] * any(not setting.startswith("strict") for setting in overridden)
     blocked = [name for name in config.getoption("plugins", []) if name.startswith("no:")]
     in_settings = config.getini("addopts")
     given += [f"-p {name}" for name in blocked if name not in in_settings]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_memreq.plugin.checks import CHECK
+from pytest_memreq.plugin.housing import NO_ROOM, ROOM, keep, told
 from pytest_memreq.plugin.meters import Meters
 from pytest_memreq.plugin.wire import annotate, attach
 from pytest_memreq.reports.text import visible_lines
@@ -35,16 +36,17 @@ LOOK_SECONDS = 0.05
 SHOWN_CHARACTERS = 4000
 # Options that another plugin needs so that one test in a process of its own does not start more,
 # by the plugin's name.
-QUIETING = {"xdist": "-n0", "_cov": "--no-cov"}
+QUIETING = {"xdist": "-n0", "xdist.plugin": "-n0", "_cov": "--no-cov"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """The test's node id and file, and the file for its reports."""
+    """The test's node id and file, the file for its reports, and its claim on cards, if any."""
 
     nodeid: str
     file: str
     reports: str
+    claim: str = ""
 
 
 class Relay:
@@ -83,6 +85,8 @@ def relay_for(config: pytest.Config) -> Relay | None:
     if given is None:
         return None
     task = build(Task, parse(given.encode("utf-8", "replace"), VARIABLE), VARIABLE)
+    if task.claim:
+        keep(task.claim)
     config.option.xmlpath = None  # the file is the other process's
     # Instead of what the command line or the settings name.
     config.option.pyargs = False
@@ -93,13 +97,14 @@ def relay_for(config: pytest.Config) -> Relay | None:
 def is_to_isolate(item: pytest.Item) -> bool:
     """True for a test that asks for it, unless this is the process that it got."""
     check = item.stash.get(CHECK, None)
-    is_asked = check is not None and bool(check.budget.isolate)
+    is_asked = check is not None and bool(check.budget.isolate) and NO_ROOM not in item.stash
     return is_asked and not item.config.pluginmanager.hasplugin(RELAY)
 
 
 def run_isolated(item: pytest.Item, meters: Meters) -> None:
     """Run the test elsewhere and report it here, once the driver has its memory back."""
-    before_bytes = meters.used_bytes()
+    # On a card that is shared others take and give back memory all the time.
+    before_bytes = None if ROOM in item.stash else meters.used_bytes()
     with tempfile.TemporaryDirectory(prefix="memreq-") as directory:
         with start(item, Path(directory)) as child:
             child.process.wait()
@@ -151,8 +156,11 @@ class Child:
         return said[-SHOWN_CHARACTERS:]
 
 
-def start(item: pytest.Item, directory: Path, **variables: str) -> Child:
-    """Start the test in a process of its own, with these variables beside its environment's."""
+def start(item: pytest.Item, directory: Path, number: int = 0, **variables: str) -> Child:
+    """Start the test in a process of its own, with these variables beside its environment's.
+
+    `number` is the process's among those that run the test at once.
+    """
     config = item.config
     given = getattr(config, "workerinput", {}).get("mainargv", [])[1:]
     arguments = given or [str(each) for each in config.invocation_params.args]
@@ -164,7 +172,9 @@ def start(item: pytest.Item, directory: Path, **variables: str) -> Child:
     ]
     directory.mkdir(exist_ok=True)
     path, output = directory / "reports", directory / "output"
-    task = Task(nodeid=item.nodeid, file=str(item.path), reports=str(path))
+    task = Task(
+        nodeid=item.nodeid, file=str(item.path), reports=str(path), claim=told(item, number)
+    )
     with output.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603 - this interpreter, and no shell
             command,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.checks import CHECK
+from pytest_memreq.plugin.housing import NO_ROOM, all_cards
 from pytest_memreq.plugin.isolation import RELAY, Child, log, start
 from pytest_memreq.plugin.wire import attach, detach
 from pytest_memreq.reports.ranks import RankPart, merge_ranks
@@ -31,7 +32,7 @@ PHASES = ("setup", "call", "teardown")
 def is_for_ranks(item: pytest.Item, world_size: int) -> bool:
     """True for a test that asks for ranks, in a process that is the only one."""
     check = item.stash.get(CHECK, None)
-    is_asked = check is not None and check.budget.ranks is not None
+    is_asked = check is not None and check.budget.ranks is not None and NO_ROOM not in item.stash
     return is_asked and world_size == 1 and not item.config.pluginmanager.hasplugin(RELAY)
 
 
@@ -47,8 +48,8 @@ def run_on_ranks(item: pytest.Item) -> None:
     assert count is not None  # as `is_for_ranks` asks
     with tempfile.TemporaryDirectory(prefix="memreq-") as directory, ExitStack() as stack:
         children = [
-            stack.enter_context(start(item, Path(directory, str(rank)), **variables))
-            for rank, variables in enumerate(_variables(count))
+            stack.enter_context(start(item, Path(directory, str(rank)), rank, **variables))
+            for rank, variables in enumerate(_variables(count, all_cards(item)))
         ]
         stopped = _waited(children)
         reports = [child.reports(item) for child in children]
@@ -56,13 +57,14 @@ def run_on_ranks(item: pytest.Item) -> None:
     log(item, _joined([reports[part.rank] for part in sorted(parts, key=_order)], parts))
 
 
-def _variables(count: int) -> Iterator[dict[str, str]]:
-    """What torchrun would set."""
+def _variables(count: int, cards: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """What torchrun would set, and by which cards are seen, where the worker sees but one."""
     with socket.socket() as free:
         free.bind((HERE, 0))
         port = free.getsockname()[1]
     for rank in range(count):
         yield {
+            **cards,
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(count),

@@ -16,6 +16,8 @@ MODES = ("auto", "measure", "simulate", "both", "off")
 UNCHECKED = ("fail", "skip")
 HISTORY = ("over", "all", "off")
 ANNOTATIONS = ("auto", *RUNNERS, "off")
+CARDS = ("spread", "all")
+DOCTOR = "--memreq-doctor"
 FLAG = {"action": "store_const", "const": True}
 # What pytest's parser is told of each, by the key in Settings.
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -84,6 +86,15 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "help": "how long the first of several ranks waits for another that says nothing "
         "(default: 300)",
     },
+    "cards": {
+        "choices": CARDS,
+        "help": "with pytest-xdist: a worker sees one of several cards (spread, default), or all",
+    },
+    "cards_timeout": {
+        "metavar": "SECONDS",
+        "help": "how long a test waits for room on a card that workers of pytest-xdist share "
+        "(default: 1800)",
+    },
     "divergence": {
         "metavar": "LIMIT",
         "help": "how far a simulation may be from what is measured before that is reported "
@@ -97,6 +108,9 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("memreq", "budgets for GPU memory")
     for key, told in OPTIONS.items():
         group.addoption(option_name(key), dest=destination(key), **told)
+    group.addoption(
+        DOCTOR, action="store_true", help="say what a run would do, and why; run nothing"
+    )
 
 
 def option_name(key: str) -> str:

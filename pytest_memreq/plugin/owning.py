@@ -7,7 +7,8 @@ that a figure does not depend on the order of tests.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from typing import Any
@@ -48,10 +49,22 @@ class Owning:
         self._meter = meter
         self._look(meter)
         self._at_work = _test(item)
-        self._own = self._with_asked(
+        self._own = self._owners_for(item)
+        self._set_aside(meter)
+
+    def own_bytes(self, item: pytest.Item, meter: Meter) -> Mapping[int, int]:
+        """What is there of a test's own before it begins, by device; as far as that is known."""
+        self._look(meter)
+        sizes: Counter[int] = Counter()
+        for blocks in self._of(meter).held(self._owners_for(item)).own.values():
+            for block in blocks:
+                sizes[block.device] += block.block_bytes
+        return sizes
+
+    def _owners_for(self, item: pytest.Item) -> frozenset[Owner]:
+        return self._with_asked(
             {IMPORTS, _test(item), *map(_module, item.listchain()), *map(_fixture, _known(item))}
         )
-        self._set_aside(meter)
 
     def held(self, item: pytest.Item, meter: Meter) -> Callable[[], Held]:
         """What is alive now, by whether it counts towards the test, as far as it is known then."""

@@ -28,7 +28,7 @@ def result_for(course: Course, report: pytest.TestReport, bound: Tolerance) -> T
     if report.when == "setup":
         if report.passed:
             return None
-        course.verdict = verdict_of_setup(report, course.problem)
+        course.verdict = course.verdict or verdict_of_setup(report, course.problem)
     elif course.verdict is None:
         return None
     elif report.failed and course.verdict.word in _passing(course):

@@ -19,6 +19,7 @@ from pytest_memreq.plugin.covering import Covering
 from pytest_memreq.plugin.elsewhere import check_elsewhere
 from pytest_memreq.plugin.enforcing import enforce, show_message_alone
 from pytest_memreq.plugin.frames import clear_frames
+from pytest_memreq.plugin.housing import NO_ROOM
 from pytest_memreq.plugin.isolation import is_to_isolate, run_isolated
 from pytest_memreq.plugin.meters import Meter, Meters
 from pytest_memreq.plugin.on_ranks import check_ranks, is_for_ranks, run_on_ranks
@@ -130,6 +131,15 @@ class Session:
         if course is not None and course.meter is not None:
             course.refuse_small_card()
 
+    @pytest.hookimpl(specname="pytest_runtest_setup")
+    def pytest_memreq_no_room(self, item: pytest.Item) -> None:
+        """After all that may skip the test, and before its fixtures."""
+        __tracebackhide__ = True
+        course = item.stash.get(COURSE, None)
+        if course is not None and course.meter is None and NO_ROOM in item.stash:
+            course.verdict = Verdict(word="unchecked", reason=course.problem)
+            enforce(item.nodeid, course, self.settings)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
         """Run the test, find out what it needed, and fail it here if that is too much."""
@@ -212,6 +222,8 @@ class Session:
     def _begin(self, item: pytest.Item, check: Check) -> Course:
         gpu, is_first = check.budget.gpu, is_rehearsal(item)
         try:
+            if NO_ROOM in item.stash and not is_first:
+                raise MemreqError(item.stash[NO_ROOM])
             check_ranks(check.budget.ranks, self.meters.world_size)
             meter = self.meters.rehearsal_for(gpu) if is_first else self.meters.meter_for(gpu)
         except MemreqError as error:

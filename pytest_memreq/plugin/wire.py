@@ -6,17 +6,19 @@ file as it is. Plain dicts, lists, text and numbers only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 
 import pytest
 
-from pytest_memreq.reports.gathering import CutShort, Event, Judged, Left
+from pytest_memreq.packing.rooms import Room
+from pytest_memreq.reports.gathering import CutShort, Event, Housed, Judged, Left
 from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Environment, TestResult
 
 ATTRIBUTE = "memreq"
 LEAKED = "memreq_leaked_bytes"
+ROOMS = "memreq_rooms"
 REFUSAL = "memreq_refusal"
 
 
@@ -45,11 +47,19 @@ def leaked_bytes_of(report: pytest.TestReport) -> int | None:
     return leaked_bytes
 
 
+def attach_rooms(report: pytest.TestReport, rooms: Iterable[Room]) -> None:
+    """Put on the report of a teardown what room its test had, which is over only then."""
+    setattr(report, ROOMS, [asdict(room) for room in rooms])
+
+
 def events_of(report: pytest.TestReport) -> Iterator[Event]:
     """What a report tells, in the order in which it counts."""
     leaked_bytes = leaked_bytes_of(report)
     if leaked_bytes is not None:
         yield Left(nodeid=report.nodeid, leaked_bytes=leaked_bytes)
+    rooms = getattr(report, ROOMS, None)
+    if rooms is not None:
+        yield Housed(nodeid=report.nodeid, rooms=tuple(Room(**room) for room in rooms))
     if type(report) is not pytest.TestReport and report.outcome != "passed":
         yield CutShort(nodeid=report.nodeid, outcome=report.outcome)
     brought = detach(report)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
+from pytest_memreq.plugin.cards import CAN_LOCK, INPUT, input_for, seen_cards
+from pytest_memreq.plugin.config import Settings, spreads_cards
 from pytest_memreq.plugin.covering import OUTPUT
 from pytest_memreq.plugin.reporting import Reporting
 from pytest_memreq.plugin.wire import attach, detach
@@ -20,15 +27,44 @@ CRASHED = "the worker that ran it died"
 Brought = tuple[TestResult, Environment]
 
 
+class WorkerController(Protocol):
+    """What pytest-xdist starts a worker by."""
+
+    workerinput: dict[str, Any]
+
+
 class Workers:
     """Hears the reports of pytest-xdist's workers before `Reporting` does."""
 
-    def __init__(self, config: pytest.Config, reporting: Reporting) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, reporting: Reporting) -> None:
         self._reporting = reporting
+        self._is_packed = CAN_LOCK and settings.mode not in ("off", "simulate")
+        self._is_spread = spreads_cards(config, settings)
+        self._seen = seen_cards(os.environ)
+        self._directory: str | None = None
         self._runs_each = config.getoption("dist", "no") == "each"
         self._by_worker: dict[str, dict[str, Brought]] = {}
         self._crashed: dict[str, None] = {}
         self._unchecked: set[str] = set()
+
+    def pytest_report_header(self) -> str | None:
+        """That tests do not see all cards is to surprise nobody."""
+        count = len(self._seen.names)
+        if not self._is_packed or not self._is_spread or count < 2:
+            return None
+        return f"memreq: of {count} cards each of several workers sees one (--memreq-cards=spread)"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: WorkerController) -> None:
+        """Where it finds out what the others hold of the cards."""
+        if self._is_packed and node.workerinput["workercount"] > 1:
+            self._directory = self._directory or tempfile.mkdtemp(prefix="memreq-")
+            node.workerinput[INPUT] = input_for(Path(self._directory), self._seen)
+
+    def pytest_unconfigure(self) -> None:
+        """Workers have ended."""
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -29,6 +29,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "environment": "Where the figures come from.",
         "tests": "The tests that were checked, in the order of their node ids, each once.",
         "summary": "How many tests have each verdict.",
+        "together": "The most that tests had of a card at once, where workers shared it.",
     },
     "Environment": {
         "": "Where the figures come from; null is not known, for instance before any test ran.",
@@ -78,6 +79,25 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "file": "The file that has the test, relative to pytest's root directory.",
         "line": "The line of the test in its file, from 1.",
         "ranks": "Each rank that ran the test, or should have; null where there was one process.",
+        "rooms": "What was set aside for it of each card that workers shared; else empty.",
+    },
+    "Room": {
+        "": "What was set aside of a card for a test.",
+        "card": "The card's number, by its place among those that the run sees.",
+        "bytes": "All that the worker and what it started might have there, in bytes: the test's "
+        "limit, what others left in the process, what is outside of the allocator. 0 for a test "
+        "without a limit.",
+        "waited_seconds": "How long the test waited for it, in seconds.",
+        "begun_seconds": "From when, in seconds since the epoch.",
+        "ended_seconds": "Until when: the test's teardown was over.",
+    },
+    "Together": {
+        "": "The most that tests had of one card at the same time; of each figure the largest.",
+        "card": "The card's number, as in rooms.",
+        "tests": "How many ran.",
+        "rooms_bytes": "What was set aside for them, in bytes.",
+        "peak": "The sum of their peaks, which need not have been at the same moment; null where "
+        "that of one is not known.",
     },
     "RankResult": {
         "": "What a test needed on one rank; the test's own figures are those of the worst.",

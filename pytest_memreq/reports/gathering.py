@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from pytest_memreq.packing.rooms import Room
+from pytest_memreq.reports.together import together
 from pytest_memreq.results import Environment, Results, RunStatus, TestResult
 
 
@@ -43,6 +45,14 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Housed:
+    """What room a test had on cards, which is known once it is over."""
+
+    nodeid: str
+    rooms: tuple[Room, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CutShort:
     """A subtest did not come through, so that its test did less work than it was to do."""
 
@@ -57,7 +67,7 @@ class Finished:
     status: RunStatus
 
 
-Event = Started | Ended | Judged | Left | CutShort | Finished
+Event = Started | Ended | Judged | Left | Housed | CutShort | Finished
 
 
 @dataclass(slots=True)
@@ -81,6 +91,8 @@ class Gathering:
                 self._cut_short[nodeid] = outcome
             case Left(nodeid=nodeid, leaked_bytes=leaked_bytes) if nodeid in self._tests:
                 self._tests[nodeid] = replace(self._tests[nodeid], leaked_bytes=leaked_bytes)
+            case Housed(nodeid=nodeid, rooms=rooms) if nodeid in self._tests:
+                self._tests[nodeid] = replace(self._tests[nodeid], rooms=rooms)
             case Judged():
                 self._judge(event)
             case Finished(status=status):
@@ -102,8 +114,10 @@ class Gathering:
 
     def results(self) -> Results:
         """The tests in the order of their node ids, with those that still run."""
+        tests = tuple(self._tests[nodeid] for nodeid in sorted(self._tests))
         return Results(
-            tests=tuple(self._tests[nodeid] for nodeid in sorted(self._tests)),
+            tests=tests,
+            together=together(tests),
             environment=self._environment,
             status=self._status,
             running=tuple(sorted(self._running)),

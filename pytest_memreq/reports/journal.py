@@ -17,6 +17,7 @@ from pytest_memreq.reports.gathering import (
     Ended,
     Event,
     Finished,
+    Housed,
     Judged,
     Left,
     Started,
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Any]] = {
     "ended": Ended,
     "judged": Judged,
     "left": Left,
+    "housed": Housed,
     "cut_short": CutShort,
     "finished": Finished,
 }

@@ -124,7 +124,12 @@ def _unfinished(unknown: str) -> junit_xml.TestCase:
 
 
 def _environment(results: Results) -> dict[str, str]:
-    return _known(asdict(results.environment))
+    shared = {
+        f"together.card_{each.card}.{name}": size
+        for each in results.together
+        for name, size in (("tests", each.tests), *_of_metrics("peak", each.peak).items())
+    }
+    return _known({**asdict(results.environment), **shared})
 
 
 def _extend(suite: ET.Element, tests: Sequence[TestResult]) -> None:

@@ -21,6 +21,7 @@ from pytest_memreq.reports.rows import (
     shown_verdict,
     size_text,
     tightest,
+    together_lines,
     unfinished,
 )
 from pytest_memreq.requirement import Metric
@@ -41,7 +42,9 @@ def render(results: Results, most_bytes: int = MOST_BYTES) -> str:
     heading = f"### GPU memory: {outcome(results)}: {counted(results)}"
     unknown = unfinished(results, code_span)
     top = [heading, unknown] if unknown else [heading]
-    end = [table(("environment", ""), [*_environment(results.environment), *_notes(results)])]
+    shared = [("at once", text) for text in together_lines(results)]
+    rows = [*_environment(results.environment), *shared, *_notes(results)]
+    end = [table(("environment", ""), rows)]
     room = most_bytes - MARGIN_BYTES - _bytes([*top, *end])
     look = sorted((test for test in results.tests if test.verdict != WITHIN), key=severity)
     within = [test for test in results.tests if test.verdict == WITHIN]

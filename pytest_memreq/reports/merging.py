@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
 
 from pytest_memreq.gate.divergence import BOUND, beyond
+from pytest_memreq.reports.together import largest_together
 from pytest_memreq.reports.worst import is_worse, worst
 from pytest_memreq.results import Environment, Results, RunStatus, Simulated, TestResult
 from pytest_memreq.strict_json import to_text
@@ -57,6 +58,7 @@ def merge(parts: Iterable[Part], missing: Sequence[str] = ()) -> Merged:
         environment=common([part.results.environment for part in ordered]),
         status=status,
         running=tuple(sorted({nodeid for p in ordered for nodeid in p.results.running})),
+        together=largest_together(part.results.together for part in ordered),
     )
     return Merged(results=merged, notices=tuple(notices))
 

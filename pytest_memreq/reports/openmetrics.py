@@ -97,6 +97,14 @@ def _complete(results: Results) -> Iterator[Sample]:
     yield {}, int(results.status == "complete")
 
 
+def _together(results: Results) -> Iterator[Sample]:
+    for each in results.together:
+        for metric in METRICS:
+            size = each.peak.of(metric)
+            if size is not None:
+                yield {"card": str(each.card), "metric": metric}, size
+
+
 def _budget(test: TestResult) -> Peak:
     return Peak(**{key: test.budget.get(key) for key in (f"{m}_bytes" for m in METRICS)})
 
@@ -134,6 +142,12 @@ FAMILIES = (
         name="memreq_breakdown_bytes",
         told="What was live at the peak of allocated, by what held it.",
         samples=_breakdowns,
+        unit="bytes",
+    ),
+    Family(
+        name="memreq_together_bytes",
+        told="What tests that ran at the same time needed of a card together, at most.",
+        samples=_together,
         unit="bytes",
     ),
 )

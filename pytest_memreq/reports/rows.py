@@ -181,6 +181,16 @@ def counted_notes(results: Results) -> list[tuple[str, str]]:
     return [(note, "1 test" if n == 1 else f"{n} tests") for note, n in counts.items()]
 
 
+def together_lines(results: Results) -> Iterator[str]:
+    """A line for each card that workers shared: the most that was in use of it at once."""
+    for each in results.together:
+        tests = "1 test" if each.tests == 1 else f"{each.tests} tests"
+        yield (
+            f"card {each.card}: at most {tests} at once, {size_text(each.peak.allocated_bytes)} of "
+            f"allocated together, room for {format_size(each.rooms_bytes)} set aside"
+        )
+
+
 def counted(results: Results) -> str:
     """One line: `1 over, 30 within`."""
     counts = [f"{count} {word}" for word, count in results.summary().items() if count]

@@ -16,6 +16,7 @@ from pytest_memreq.reports.rows import (
     size_text,
     source,
     tightest,
+    together_lines,
     unfinished,
     used_shares,
 )
@@ -48,6 +49,7 @@ def render(results: Results, *, width: int) -> list[Line]:
         lines += [Line(text, test.verdict) for text in _rows(test, width)]
         lines += [Line(INDENT + text, test.verdict) for text in _details(test)]
     lines += [Line(f"note: {visible(note)} ({count})") for note, count in counted_notes(results)]
+    lines += [Line(text) for text in together_lines(results)]
     return [*lines, Line(counted(results))]
 
 

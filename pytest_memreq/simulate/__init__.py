@@ -41,6 +41,7 @@ def simulate(
     world_size: int | None = None,
     rank: int | None = None,
     calibration: Calibration | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Simulation:
     """Run `step(*args)` on a pretended card and return what it would have needed there.
 
@@ -49,9 +50,10 @@ def simulate(
     CUBLAS_WORKSPACE_CONFIG has it; `capacity` is a size of memory other than the card's. With
     `calibration`, what is known of a card by measuring it, `device` is simulated too. With
     `world_size` the step is that of one rank of so many, the first unless `rank` says otherwise;
-    torch.distributed is there as under a launcher. Raises SimulationError where the step asks for
-    something that only a real device, or other ranks, could answer, and torch.OutOfMemoryError, as
-    the card would, where there is no room.
+    torch.distributed is there as under a launcher. `progress` is called a few times a second with
+    how many operators there were, and ends the step by what it raises. Raises SimulationError where
+    the step asks for something that only a real device, or other ranks, could answer, and
+    torch.OutOfMemoryError, as the card would, where there is no room.
     """
     from pytest_memreq.simulate.device import PretendedDevice  # imports torch
     from pytest_memreq.simulate.groups import joined
@@ -67,6 +69,8 @@ def simulate(
     with device.active(), joined(ranks) as groups:
         device.prepare()
         device.start()
+        if progress is not None:
+            device.tell(progress)
         step(*args)
         present = groups.present()
         return replace(device.finding(), world_size=present.world_size, rank=present.rank)

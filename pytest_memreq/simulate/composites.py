@@ -167,10 +167,13 @@ class _FusedRmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, weight: Tensor | None, dims: int) -> Tensor:
+        is_recorded = any(ctx.needs_input_grad)
         whole = tensor.contiguous()
-        result = torch.empty_like(whole)
         rows = (*tensor.shape[: tensor.dim() - dims], *([1] * dims))
-        rstd = torch.empty(rows, dtype=torch.float32, device=tensor.device)
+        # The operator is recorded itself; a Function of Python has recording off within it.
+        with torch.set_grad_enabled(is_recorded):
+            result = torch.empty_like(whole)
+            rstd = torch.empty(rows, dtype=torch.float32, device=tensor.device)
         del whole
         ctx.save_for_backward(tensor, weight, rstd)
         return result

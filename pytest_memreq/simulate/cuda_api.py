@@ -54,6 +54,11 @@ def card_answers(card: Card) -> dict[str, Callable[..., Any]]:
     }
 
 
+def without_context(fake_tensors: Any) -> Iterator[Replacement]:
+    """A fake tensor of `cuda` first makes a context, which takes a driver (up to torch 2.12)."""
+    yield from _where_present(fake_tensors, "init_gpu_context", lambda _device: None)
+
+
 def replacements(
     card: Card, ledger: Ledger, streams: Streams, workspaces: Workspaces
 ) -> Iterator[Replacement]:

@@ -35,6 +35,7 @@ from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.compiled import know_torch, run_as_written
 from pytest_memreq.simulate.groups import Groups
 from pytest_memreq.simulate.handlers import HANDLERS
+from pytest_memreq.simulate.imports import replaced_in
 from pytest_memreq.simulate.ledger import Ledger
 from pytest_memreq.simulate.reading import (
     Gap,
@@ -61,6 +62,7 @@ from pytest_memreq.simulate.workspaces import Workspaces
 from pytest_memreq.timeline import thin_out
 
 ROCM = "kernels of ROCm are simulated as if they were CUDA's; this card was compared with nothing"
+FAKE_TENSORS = "torch._subclasses.fake_tensor"
 
 # What is changed while a device is active belongs to the process, so this does too: the devices
 # that are active, innermost last, and the thread they are active in.
@@ -287,6 +289,7 @@ class PretendedDevice:
             stack.enter_context(replaced(tensor_api.replacements(self._tracer)))
             stack.enter_context(replaced(storage_api.replacements(self._tracer)))
             stack.enter_context(replaced(Groups().replacements()))
+            stack.enter_context(replaced_in(FAKE_TENSORS, cuda_api.without_context))
             stack.enter_context(self._kernels())
             stack.enter_context(autocast.on_meta(self._casts))
             stack.enter_context(cuda_api.moves_as_between_cards())

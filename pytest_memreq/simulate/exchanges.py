@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,7 @@ from torch.distributed import distributed_c10d as c10d
 
 from pytest_memreq.errors import SimulationError
 from pytest_memreq.replacing import Replacement, replaced
-from pytest_memreq.simulate.imports import after_import
+from pytest_memreq.simulate.imports import replaced_in
 
 STAGES = "torch.distributed.pipelining.stage"
 # Collectives of objects in which this rank is one of many that say something.
@@ -26,16 +26,7 @@ SAID_BY_ALL = ("all_gather_object", "gather_object")
 @contextmanager
 def exchanging() -> Iterator[None]:
     """Within it objects of other ranks are this one's, and pipeline stages agree."""
-    with ExitStack() as stack:
-
-        def agree() -> None:
-            stack.enter_context(replaced(_votes(sys.modules[STAGES])))
-
-        stack.enter_context(replaced(_objects()))
-        if STAGES in sys.modules:
-            agree()
-        else:
-            stack.enter_context(after_import(STAGES, agree))
+    with replaced(_objects()), replaced_in(STAGES, _votes):
         yield
 
 

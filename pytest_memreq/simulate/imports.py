@@ -17,6 +17,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from pytest_memreq.replacing import Replacement, replaced
 from pytest_memreq.simulate.cards import Card
 
 
@@ -81,6 +82,21 @@ def after_import(name: str, action: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
+
+
+@contextmanager
+def replaced_in(name: str, replacements: Callable[[Any], Iterator[Replacement]]) -> Iterator[None]:
+    """Within it a module's parts are replaced, now or as soon as somebody imports it."""
+    with ExitStack() as stack:
+
+        def replace() -> None:
+            stack.enter_context(replaced(replacements(sys.modules[name])))
+
+        if name in sys.modules:
+            replace()
+        else:
+            stack.enter_context(after_import(name, replace))
+        yield
 
 
 class _Watcher(MetaPathFinder):

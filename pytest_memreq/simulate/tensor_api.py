@@ -23,6 +23,9 @@ from pytest_memreq.simulate.streams import DEVICE
 
 _Base = torch._C.TensorBase
 _META = torch.device("meta")
+# DTensor asks torch's fake tensors for shapes: none of them is the card's.
+_FAKE = torch._C._TorchDispatchModeKey.FAKE
+_get_mode = torch._C._get_dispatch_mode
 _device = vars(_Base)["device"].__get__
 _data = vars(_Base)["data"]
 
@@ -191,6 +194,8 @@ def _device_context(
 
 def _mover(device: Callable[[Tensor], torch.device], border: Border) -> Callable[..., Tensor]:
     def to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if _get_mode(_FAKE) is not None:
+            return _Base.to(tensor, *args, **kwargs)
         args, kwargs = _as_device_and_dtype(device, args, kwargs)
         target = _target(args, kwargs)
         if target is None:

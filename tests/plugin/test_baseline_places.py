@@ -250,6 +250,16 @@ def test_an_option_of_the_settings_is_the_projects_own(project):
     project.runpytest(NEW).stdout.fnmatch_lines(["baseline: 1 new, 1 gone"])
 
 
+@pytest.mark.parametrize("where", ["settings", "command"])
+def test_strictness_leaves_no_test_out(project, where):
+    options = ["--strict-markers", "--strict-config"]
+    if where == "settings":
+        project.makepyprojecttoml(f"[tool.pytest.ini_options]\naddopts = {options}")
+    put(project.path / "tests" / "test_a.py", TEST.format(name="c", size=1))
+    given = options if where == "command" else []
+    project.runpytest(NEW, *given).stdout.fnmatch_lines(["baseline: 1 new, 1 gone"])
+
+
 def two_ranks(project, *options):
     """The exit status of each, and what the first printed."""
     variables = {**os.environ, "WORLD_SIZE": "2"}

@@ -200,10 +200,10 @@ def verdict_of(pytester):
 @pytest.mark.parametrize(
     ("bytes_", "elements", "verdict", "reason"),
     [
-        (1000, 1 << 21, "regressed", "simulated: requested peak 8.00 MiB *; allocated peak *"),
-        (1000, 1 << 19, "improved", "simulated: requested peak 2.00 MiB *takes the gain*"),
-        (2000, 1 << 21, "regressed", "requested peak 1.95 KiB *; simulated: requested peak 8.*"),
-        (900, 1 << 21, "regressed", "simulated: requested peak 8.00 MiB *; requested peak 900*"),
+        (1000, 1 << 21, "regressed", "simulated: allocated peak 8.00 MiB *; requested *"),
+        (1000, 1 << 19, "improved", "simulated: allocated peak 2.00 MiB *takes the gain*"),
+        (2000, 1 << 21, "regressed", "allocated peak 1.95 KiB *; simulated: allocated peak 8.*"),
+        (900, 1 << 21, "regressed", "simulated: allocated peak 8.00 MiB *; allocated peak 900*"),
     ],
 )
 def test_the_simulation_is_held_against_its_own_entry(

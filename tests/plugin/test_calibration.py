@@ -214,6 +214,11 @@ def test_the_setting_is_relative_to_its_file_and_the_option_to_where_pytest_star
     assert read_settings(config).calibration == pytester.path / "cal.json"
 
 
+def test_the_doctor_names_it(pytester):
+    result = pytester.runpytest("--memreq=simulate", "--memreq-doctor", calibrated(pytester))
+    result.stdout.fnmatch_lines([f"calibration *of NVIDIA H200, torch {torch.__version__}*"])
+
+
 def text_of(**changes):
     return json.dumps({**GOOD, **changes}).encode()
 

@@ -155,3 +155,28 @@ def test_what_others_raise_there_is_theirs(runs, hook):
     assert result.ret != pytest.ExitCode.OK
     assert "ValueError: of others" in result.stdout.str() + result.stderr.str()
     assert "test_over" in runs.verdicts
+
+
+CLOSED = """
+import os, pytest
+
+class Closing:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_terminal_summary(self):
+        read, write = os.pipe()
+        os.close(read)
+        os.dup2(write, 1)
+
+def pytest_configure(config):
+    config.pluginmanager.register(Closing())
+"""
+
+
+def test_an_output_that_nobody_reads_any_more_is_no_mistake_of_ours(runs):
+    """As with `pytest | head`, from our section on."""
+    (runs.path / "closing.py").write_text(CLOSED)
+    result = runs.process("-p", "closing", "--capture=sys")
+    result.stderr.fnmatch_lines(
+        ["memreq: the section on GPU memory: could not be shown: whoever *"]
+    )
+    assert result.ret != pytest.ExitCode.OK

@@ -309,7 +309,7 @@ def test_the_baseline_is_of_the_rank_that_needs_most(suite):
     suite.write(unequal.format(size="80 * RANK + 1"))
     statuses, output = suite.run(2, *strict)
     assert statuses == [1, 1]
-    assert "rank 1 of 2: requested peak 81 bytes is +11 bytes (+15.71%) against 70" in output
+    assert "rank 1 of 2: allocated peak 81 bytes is +11 bytes (+15.71%) against 70" in output
     assert "improved" not in output
     suite.write(unequal.format(size="30 + RANK"))
     assert suite.run(2, "--memreq-report", *strict)[0] == [0, 0]

@@ -10,6 +10,7 @@ from pytest_memreq.reports.gathering import (
     Ended,
     Finished,
     Gathering,
+    Housed,
     Judged,
     Left,
     Started,
@@ -26,13 +27,14 @@ from pytest_memreq.reports.journal import (
 )
 from pytest_memreq.results import Environment, TestResult
 from tests.reports.hostile import NAMES
-from tests.test_results import RESULTS
+from tests.test_results import RESULTS, ROOMS
 
 NODEIDS = st.text() | st.sampled_from(NAMES)
 EVENTS = st.one_of(
     st.builds(Started, nodeid=NODEIDS),
     st.builds(Ended, nodeid=NODEIDS),
     st.builds(Left, nodeid=NODEIDS, leaked_bytes=st.integers(-(2**62), 2**62)),
+    st.builds(Housed, nodeid=NODEIDS, rooms=st.lists(ROOMS, max_size=2).map(tuple)),
     st.builds(CutShort, nodeid=NODEIDS, outcome=st.text()),
     st.builds(Judged, result=RESULTS, environment=st.builds(Environment, gpu=st.text())),
     st.builds(Finished, status=st.sampled_from(["complete", "incomplete"])),

@@ -14,6 +14,7 @@ from pytest_memreq.gate.baseline_text import from_text, to_text
 from pytest_memreq.gate.hints import Hint
 from pytest_memreq.gate.largest import Largest, Thing
 from pytest_memreq.gate.verdict import VERDICT_WORDS
+from pytest_memreq.packing.rooms import Room, Together
 from pytest_memreq.reports import schema
 from pytest_memreq.reports.descriptions import DESCRIPTIONS
 from pytest_memreq.reports.reading import results_of
@@ -51,8 +52,12 @@ FULL = TestResult(
     notes=("x",),
     hints=(Hint(word="a", evidence="b", advice="c"),), file="a.py", line=1,
     ranks=(RankResult(rank=1, verdict="over", reason="x", peak=PEAK, held_bytes=0),),
+    rooms=(Room(card=1, bytes=1, waited_seconds=0.5, begun_seconds=1.5, ended_seconds=2.5),),
 )  # fmt: skip
-RUN = Results(tests=(FULL,), environment=Environment(mode="measured", gpu="L4", gpu_bytes=1))
+RUN = Results(
+    tests=(FULL,), environment=Environment(mode="measured", gpu="L4", gpu_bytes=1),
+    together=(Together(card=1, tests=2, rooms_bytes=3, peak=PEAK),),
+)  # fmt: skip
 THING = Thing(category="other", module="head", shape=(2,), dtype="int8", bytes=1)
 ENTRY = Entry(
     nodeid="a", device=H200, peak=PEAK, breakdown=Breakdown(other_bytes=1),

@@ -10,6 +10,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.distributed_c10d import init_process_group as imported_early
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, loss_parallel, parallelize_module
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from pytest_memreq import MemreqError, simulate
@@ -112,7 +114,7 @@ def test_the_launcher_said_so_in_the_environment():
 def test_a_mesh_has_the_coordinates_of_the_rank():
     def script():
         mesh = init_device_mesh("cuda", (4, 8), mesh_dim_names=("data", "tensor"))
-        return mesh.get_coordinate(), mesh["tensor"].size()
+        return tuple(mesh.get_coordinate()), mesh["tensor"].size()  # a list on torch 2.9
 
     assert seen(script, world_size=32, rank=19) == ((2, 3), 8)
 
@@ -230,10 +232,11 @@ def test_nothing_is_left_after_an_error():
     def script():
         raise KeyError("mine")
 
+    had_nccl = distributed.is_nccl_available()  # a build for CUDA has it
     with pytest.raises(KeyError, match="mine"):
         simulate(script, world_size=4)
     assert not distributed.is_initialized()
-    assert not distributed.is_nccl_available() or torch.cuda.is_available()
+    assert distributed.is_nccl_available() == had_nccl
 
 
 def test_the_same_rank_needs_the_same_again():
@@ -343,3 +346,49 @@ def test_buckets_of_ddp_are_temporaries_and_gradients_stay_gradients():
     assert apart.gradients_bytes == views.gradients_bytes == whole
     assert apart.temporaries_bytes - views.temporaries_bytes == whole
     assert apart.optimizer_states_bytes == 2 * whole
+
+
+def test_a_loss_over_a_divided_vocabulary_holds_its_part_of_it():
+    """DTensor finds shapes on torch's fake tensors, which the pretended card must let alone."""
+
+    def step(is_divided):
+        mesh = init_device_mesh("cuda", (8,))
+        head, batch = nn.Linear(64, vocabulary, bias=False, device="cuda"), 4096
+        given = torch.randn(batch, 64, device="cuda")
+        targets = torch.randint(vocabulary, (batch,), device="cuda")
+        if not is_divided:
+            functional.cross_entropy(head(given), targets).backward()
+            return
+        plan = ColwiseParallel(output_layouts=Shard(-1), use_local_output=False)
+        parallelize_module(head, mesh, plan)
+        with loss_parallel():
+            functional.cross_entropy(head(given), targets).backward()
+
+    vocabulary = 4096
+    divided, whole = (
+        simulate(step, way, world_size=8, workspaces=":0:0").peak.requested_bytes
+        for way in (True, False)
+    )
+    assert whole // 8 < divided < whole // 4
+
+
+# Progress
+
+
+def test_progress_is_told_and_may_end_the_step():
+    def step():
+        x = torch.ones(1, device="cuda")
+        for _ in range(1000):
+            x = x + 1
+
+    told = []
+    simulate(step, progress=told.append)
+    assert told == sorted(set(told))
+    assert 500 < told[-1] <= 1001
+
+    def end(_operators):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(step, world_size=4, progress=end)
+    assert not distributed.is_initialized()

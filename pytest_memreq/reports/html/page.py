@@ -30,6 +30,7 @@ from pytest_memreq.reports.rows import (
     severity,
     shown_verdict,
     source,
+    together_lines,
     unfinished,
     used_shares,
 )
@@ -135,6 +136,7 @@ def _head(results: Results) -> dict[str, object]:
         "failed": sum(map(has_failed, results.tests)),
         "source": shown(source(results.environment)),
         "environment": [(name, shown(text)) for name, text in described(results.environment)],
+        "together": [*together_lines(results)],
         "notes": [(shown(note), count) for note, count in notes[:SHOWN_NOTES]],
         "more_notes": max(0, len(notes) - SHOWN_NOTES),
     }
