@@ -33,6 +33,11 @@ class Breakdown:
         """Sum of what is known."""
         return sum(size for _, size in self.items() if size is not None)
 
+    @property
+    def allocated_bytes(self) -> int:
+        """The same without the context, which no allocator gave out."""
+        return self.total_bytes - (self.context_bytes or 0)
+
     def items(self) -> tuple[tuple[str, int | None], ...]:
         """(word, bytes) in the order of the fields, the word without `_bytes`."""
         return tuple((word, getattr(self, f"{word}_bytes")) for word in WORDS)

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from pytest_memreq.cli import main, validate
+from pytest_memreq.cli import main, own_process, validate
 from pytest_memreq.errors import DeviceLostError
 from pytest_memreq.measure.meter import DeviceMeter
 from pytest_memreq.measure.selftest import Outcome, Workload, measure
@@ -38,7 +38,9 @@ def run(*options, residue_bytes=0, make_workloads=three):
         return measure(DeviceMeter([card]), card.device(), same)
 
     card = ScriptedCard(residue_bytes)
-    return validate.validate([card], make_workloads(card), alone, asked(*options))
+    return validate.validate(
+        [card], make_workloads(card), validate.Apart(measured=alone), asked(*options)
+    )
 
 
 def test_a_steady_card(capsys):
@@ -124,7 +126,7 @@ def test_a_device_that_is_lost(capsys):
 
 
 def test_no_device():
-    assert validate.validate([], [], in_no_process, asked()) == 2
+    assert validate.validate([], [], validate.Apart(), asked()) == 2
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a device")
@@ -138,7 +140,10 @@ def test_no_device_here(capsys):
     [
         ([], "validate needs --device, or reports of runs with --memreq=both"),
         (["--device", "report"], "validate takes --device or reports, not both"),
-        (["--device", "--divergence=1 %"], "validate takes --device or reports, not both"),
+        (["--device", "--divergence=1 MBps"], "--divergence: '1 MBps' is not a tolerance"),
+        (["--calibration", "f"], "validate needs --device, or reports of runs with --memreq=both"),
+        (["--device", "--calibration", "."], "--calibration .: is not a file in a directory"),
+        (["--device", "--simulated", "x"], "no card named 'x' is known"),
         (["--device", "--repeats", "1"], "--repeats 1: it takes 2 or more to compare"),
         (["--device", "--repeats", "-3"], "--repeats -3: it takes 2 or more to compare"),
         (["--device", "--repeats", "x"], "argument --repeats: invalid int value: 'x'; see "),
@@ -153,17 +158,13 @@ def test_usage(options, said, capsys):
     assert err.count("\n") == 1
 
 
-def in_no_process(_):
-    raise AssertionError
-
-
 def test_one_alone_is_printed_and_read_back(capsys):
     card = ScriptedCard()
-    assert validate.validate([card], three(card), in_no_process, asked("--alone", "b")) == 0
+    assert validate.validate([card], three(card), validate.Apart(), asked("--alone", "b")) == 0
     out, err = capsys.readouterr()
     assert err == ""
     done = subprocess.CompletedProcess([], 0, stdout=f"a library's greeting\n{out}", stderr="")
-    assert validate.outcome_of(done) == Outcome(
+    assert own_process.outcome_of(done) == Outcome(
         peak=Peak(requested_bytes=2_000, allocated_bytes=2_000)
     )
 
@@ -173,13 +174,13 @@ def test_a_process_that_dies_is_a_failure():
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
-    assert validate.outcome_of(done) == Outcome(
+    assert own_process.outcome_of(done) == Outcome(
         failure="its process ended with 70 and said: out of luck"
     )
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a device")
 def test_a_process_of_its_own_is_this_command():
-    assert validate.in_own_process(Workload(name="mlp-adamw", run=print)) == Outcome(
+    assert own_process.measured_alone(Workload(name="mlp-adamw", run=print)) == Outcome(
         failure="its process ended with 2 and said: memreq: cannot tell: no device to measure on"
     )

@@ -48,6 +48,7 @@ TORCH_AT_THE_TOP = (
 )
 LOADED_WITH_THE_PLUGIN = {
     "simulate/__init__.py",
+    "simulate/calibration.py",
     "simulate/cards.py",
     "simulate/imports.py",
     "simulate/ranks.py",

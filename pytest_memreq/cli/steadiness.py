@@ -104,7 +104,7 @@ def _sizes(peak: Peak | None) -> dict[str, int | None] | None:
 
 
 def as_text(found: Steadiness) -> list[str]:
-    """The machine, the peaks, what was not the same, the overhead, and the verdict."""
+    """The machine, the peaks, what was not the same, the overhead."""
     return [
         _machine(found.machine),
         _plan(found),
@@ -119,8 +119,6 @@ def as_text(found: Steadiness) -> list[str]:
         "",
         *(_overhead(found.times) if found.times else []),
         *_own(found),
-        "",
-        VERDICTS[found.is_steady],
     ]
 
 

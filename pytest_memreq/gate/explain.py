@@ -194,7 +194,8 @@ def _by_word(was: _Side, now: _Side) -> dict[str, int]:
     changes = {}
     for word in dict.fromkeys((*WORDS, *categories)):
         before, after = was.word_bytes(word), now.word_bytes(word)
-        if before is not None and after is not None:
+        # What is explained is `allocated`, and the context is no part of that.
+        if word != "context" and before is not None and after is not None:
             changes[word] = after - before
     return changes
 

@@ -48,7 +48,7 @@ NOTHING_LISTED = Largest()
 
 
 def largest_of(sites: Iterable[Site], breakdown: Breakdown | None) -> Largest:
-    """The largest of what was live at a peak; its whole is what the breakdown adds up to."""
+    """The largest of what was live at a peak; its whole is what the breakdown has of it."""
     sums: dict[Thing, int] = {}
     for site in sites:
         thing = Thing(
@@ -57,7 +57,7 @@ def largest_of(sites: Iterable[Site], breakdown: Breakdown | None) -> Largest:
         sums[thing] = sums.get(thing, 0) + site.bytes
     things = [replace(thing, bytes=size) for thing, size in sums.items()]
     chosen = sorted(things, key=lambda thing: (-thing.bytes, thing.order))[:LISTED_THINGS]
-    total_bytes = None if breakdown is None else breakdown.total_bytes
+    total_bytes = None if breakdown is None else breakdown.allocated_bytes
     rest_bytes = None if total_bytes is None else total_bytes - sum(t.bytes for t in chosen)
     return Largest(
         things=tuple(sorted(chosen, key=lambda thing: thing.order)),

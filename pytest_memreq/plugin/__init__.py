@@ -12,6 +12,7 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
 from pytest_memreq.plugin.baselines import Baselines, baselines_of
+from pytest_memreq.plugin.calibrating import CALIBRATION, calibration_of
 from pytest_memreq.plugin.config import Settings, read_settings
 from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.options import DOCTOR, add_options
@@ -85,6 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _read(config: pytest.Config) -> tuple[Settings, Baselines | None, Ranks]:
     settings = _or_usage_error(read_settings, config)
+    config.stash[CALIBRATION] = _or_usage_error(calibration_of, settings)
     baselines = _or_usage_error(_baselines_of, config, settings)
     return settings, baselines, _or_usage_error(ranks_of, os.environ)
 

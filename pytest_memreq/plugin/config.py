@@ -38,6 +38,7 @@ Pairs = tuple[tuple[str, Value], ...]
 TABLE = "[tool.memreq]"
 # A file that said so would have every run adapt the baseline to what it finds.
 LONGEST_SECONDS = 6  # digits
+FILES = ("baseline", "calibration")
 OF_OPTIONS_ALONE = ("update", "update_in_ci")
 
 
@@ -55,6 +56,7 @@ class Settings:
     annotations: Literal["auto", "off"] | Vendor = "auto"
     all: bool = False
     gpu: str | None = None
+    calibration: Path | None = None
     budget: Budget = NO_BUDGET
     budgets: tuple[tuple[str, Budget], ...] = ()
     unchecked: str = "fail"
@@ -103,10 +105,8 @@ def _given(config: pytest.Config, option: Namespace | None = None) -> dict[str, 
 
 
 def _beside(given: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """With the baseline's file as a path from where it was named."""
-    if "baseline" not in given:
-        return given
-    return {**given, "baseline": directory / given["baseline"]}
+    """With the files that it names as paths from where they were named."""
+    return {**given, **{key: directory / given[key] for key in FILES if key in given}}
 
 
 def style_of(settings: Settings) -> Style:
@@ -217,6 +217,7 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "annotations": _choice(ANNOTATIONS),
     "all": _boolean,
     "gpu": _card,
+    "calibration": _name_of("file"),
     "budget": _budget,
     "budgets": _globs(_budget, '"2 GiB"'),
     "unchecked": _choice(UNCHECKED),

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin.baselines import Baselines
+from pytest_memreq.plugin.calibrating import CALIBRATION
 from pytest_memreq.plugin.config import Settings, settings_file, told
 from pytest_memreq.plugin.meters import MEASURING, Meters
 from pytest_memreq.plugin.ranks import Ranks
@@ -105,6 +106,7 @@ def lines_of(
         *_devices(backends, meters.lost or torch.why_no_device),
         ("card to pretend", f"{card}, {format_size(find_card(card).capacity_bytes)}"),
         *_settings(config),
+        *_calibration(config),
         ("baseline", _baseline(baselines)),
         ("ranks", f"rank {ranks.rank} of {ranks.world_size}" if ranks.world_size > 1 else "one"),
         *_variables(os.environ),
@@ -133,6 +135,11 @@ def _settings(config: pytest.Config) -> list[tuple[str, str]]:
         for key, (value, place) in told(config).items()
     ]
     return [("settings", file), *(rows or [("setting", "none: all as by default")])]
+
+
+def _calibration(config: pytest.Config) -> list[tuple[str, str]]:
+    calibration = config.stash[CALIBRATION]
+    return [] if calibration is None else [("calibration", f"of {calibration}")]
 
 
 def _baseline(baselines: Baselines | None) -> str:

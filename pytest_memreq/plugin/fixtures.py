@@ -12,6 +12,7 @@ from pytest_memreq.errors import MemoryBudgetExceeded, MemreqError
 from pytest_memreq.estimate import estimate
 from pytest_memreq.gate.budget import Budget, parse_budget
 from pytest_memreq.gate.verdict import failure_message, judge
+from pytest_memreq.plugin.calibrating import CALIBRATION
 from pytest_memreq.plugin.comparing import (
     Comparison,
     Figure,
@@ -25,6 +26,7 @@ from pytest_memreq.plugin.meters import Meter, Span
 from pytest_memreq.reports.text import visible, visible_lines
 from pytest_memreq.requirement import Requirement
 from pytest_memreq.simulate import Simulation, simulate
+from pytest_memreq.simulate.calibration import Calibration
 from pytest_memreq.simulate.search import BatchSolution, max_batch
 
 if TYPE_CHECKING:
@@ -34,7 +36,14 @@ if TYPE_CHECKING:
 class Memreq:
     """What a test can ask about memory; the device is there from the test's setup on."""
 
-    def __init__(self, nodeid: str, meter: Meter | None, problem: str) -> None:
+    def __init__(
+        self,
+        nodeid: str,
+        meter: Meter | None,
+        problem: str,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._calibration = calibration
         self._nodeid = nodeid
         self._meter = meter
         self._problem = problem
@@ -49,8 +58,8 @@ class Memreq:
         return estimate(model, *inputs, **setup)
 
     def simulate(self, step: Callable[..., Any], *args: Any, **setup: Any) -> Simulation:
-        """As `pytest_memreq.simulate`."""
-        return simulate(step, *args, **setup)
+        """As `pytest_memreq.simulate`, by the calibration of the run."""
+        return simulate(step, *args, **{"calibration": self._calibration, **setup})
 
     def max_batch(
         self, step_factory: Callable[[int], Callable[[], Any]], budget: str | int, **setup: Any
@@ -99,6 +108,7 @@ class Memreq:
 def memreq(request: pytest.FixtureRequest) -> Memreq:
     """Estimate, simulate, measure and check GPU memory within a test."""
     course = request.node.stash.get(COURSE, None)
+    calibration = request.config.stash.get(CALIBRATION, None)
     if course is None:
-        return Memreq(request.node.nodeid, None, "")
-    return Memreq(request.node.nodeid, course.meter, course.problem)
+        return Memreq(request.node.nodeid, None, "", calibration)
+    return Memreq(request.node.nodeid, course.meter, course.problem, calibration)

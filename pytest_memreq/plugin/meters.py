@@ -14,6 +14,7 @@ import pytest
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.holdings import Held, LiveBlock
 from pytest_memreq.measure.backends import Backend, Recording
+from pytest_memreq.plugin.calibrating import CALIBRATION
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.progress import progress_of
 from pytest_memreq.plugin.ranks import ranks_of
@@ -177,7 +178,8 @@ class Meters:
         if card not in self._pretended:
             from pytest_memreq.plugin.simulating import SimulatedMeter
 
-            meter = self._pretended[card] = SimulatedMeter(card, self.world_size)
+            calibration = self._config.stash[CALIBRATION]
+            meter = self._pretended[card] = SimulatedMeter(card, self.world_size, calibration)
             progress = progress_of(self._config)
             if progress is not None:
                 meter.tell(progress.told)

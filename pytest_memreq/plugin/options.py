@@ -45,6 +45,11 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     },
     "all": {**FLAG, "help": "check every test, not only marked ones"},
     "gpu": {"metavar": "NAME", "help": "the card whose capacity and kernels to pretend"},
+    "calibration": {
+        "metavar": "FILE",
+        "help": "what memreq validate --device --calibration FILE measured of the card: its "
+        "context and workspaces are simulated too",
+    },
     "budget": {
         "metavar": "SIZE",
         "help": "budget of checked tests without one of their own",

@@ -13,6 +13,7 @@ from _pytest.pathlib import bestrelpath
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.baselines import Baselines
 from pytest_memreq.plugin.border import Problems
+from pytest_memreq.plugin.calibrating import CALIBRATION
 from pytest_memreq.plugin.config import Settings, settings_file, style_of
 from pytest_memreq.plugin.journal import Journal
 from pytest_memreq.plugin.purpose import is_quiet, runs_tests
@@ -80,7 +81,8 @@ class Reporting:
         where = f", settings in {path.name}" if path and settings != Settings() else ""
         writes = settings.report and runs_tests(self._config)
         files = f", report in {visible(settings.report_dir)}" if writes else ""
-        return f"memreq: {how}{self._rank_told()}{where}{files}{self._baseline_told()}"
+        told = f"{self._calibration_told()}{self._rank_told()}{where}{files}{self._baseline_told()}"
+        return f"memreq: {how}{told}"
 
     def _rank_told(self) -> str:
         ranks = self._ranks
@@ -88,6 +90,13 @@ class Reporting:
             return ""
         reports = "" if ranks.is_writer else ", rank 0 reports"
         return f", rank {ranks.rank} of {ranks.world_size}{reports}"
+
+    def _calibration_told(self) -> str:
+        path, calibration = self._settings.calibration, self._config.stash[CALIBRATION]
+        if path is None or calibration is None or self._settings.mode == "measure":
+            return ""
+        name = bestrelpath(self._config.invocation_params.dir, path)
+        return visible(f", calibration {name} (of {calibration})")
 
     def _baseline_told(self) -> str:
         if self._settings.mode == "off":

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pytest_memreq.holdings import LiveBlock
 from pytest_memreq.plugin.meters import SourceOf, Span, allocator_settings, environment_of
 from pytest_memreq.results import Environment, Mode
+from pytest_memreq.simulate.calibration import Calibration
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.simulate.device import PretendedDevice
 
@@ -18,13 +19,14 @@ class SimulatedMeter:
 
     mode: Mode = "simulated"
 
-    def __init__(self, gpu: str, world_size: int) -> None:
+    def __init__(self, gpu: str, world_size: int, calibration: Calibration | None) -> None:
         self._world_size = world_size
         self.card_bytes: int | None = find_card(gpu).capacity_bytes
         self._device = PretendedDevice(
             find_card(gpu),
             allocator=allocator_settings() or "",
             workspaces=os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
+            calibration=calibration,
         )
         self.device = self._device.device
         self.active = self._device.active

@@ -16,7 +16,7 @@ _BREAKDOWN = {
     "inputs": "what the work was given",
     "temporaries": "what is freed before the work ends",
     "workspaces": "what libraries take for themselves",
-    "context": "the CUDA context",
+    "context": "the CUDA context, which is beside allocated",
     "other": "what is none of the other words",
 }
 

@@ -80,7 +80,7 @@ def evidence(test: TestResult) -> Iterator[str]:
         yield f"fixtures hold {figure(test.fixtures_bytes)} of it"
     if test.verdict == "unchecked":
         return
-    if test.breakdown is not None and test.breakdown.total_bytes:
+    if test.breakdown is not None and test.breakdown.allocated_bytes:
         yield breakdown_text(test.breakdown)
         yield from map(describe_site, test.sites[:SHOWN_SITES])
     for hint in test.hints:
@@ -128,10 +128,15 @@ def _rank_order(row: RankResult) -> tuple[int, int, int]:
 
 
 def breakdown_text(breakdown: Breakdown) -> str:
-    """One line: the sizes, the largest first, each with its share."""
-    sizes = sorted(((size, word) for word, size in breakdown.items() if size), reverse=True)
-    total = sum(size for size, _ in sizes)
-    return ", ".join(f"{word} {format_size(size)} ({size / total:.0%})" for size, word in sizes)
+    """One line: the sizes, the largest first, each with its share of `allocated`; the context."""
+    known = [(size, word) for word, size in breakdown.items() if size and word != "context"]
+    total = breakdown.allocated_bytes
+    sizes = [
+        f"{word} {format_size(size)} ({size / total:.0%})"
+        for size, word in sorted(known, reverse=True)
+    ]
+    context = breakdown.context_bytes
+    return ", ".join([*sizes, *([f"beside it context {format_size(context)}"] if context else [])])
 
 
 def size_text(size_bytes: int | None) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_memreq.requirement import Finding
+from pytest_memreq.simulate.calibration import Calibration
 from pytest_memreq.simulate.cards import DEFAULT_CARD, Card, find_card
 from pytest_memreq.simulate.ranks import ranks_of
 from pytest_memreq.units import parse_size
@@ -39,6 +40,7 @@ def simulate(
     workspaces: str | None = None,
     world_size: int | None = None,
     rank: int | None = None,
+    calibration: Calibration | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Simulation:
     """Run `step(*args)` on a pretended card and return what it would have needed there.
@@ -46,6 +48,7 @@ def simulate(
     Nothing is computed on the pretended device: its tensors have shapes and no values. `allocator`
     are settings as PYTORCH_CUDA_ALLOC_CONF has them, `workspaces` is for cuBLAS as
     CUBLAS_WORKSPACE_CONFIG has it; `capacity` is a size of memory other than the card's. With
+    `calibration`, what is known of a card by measuring it, `device` is simulated too. With
     `world_size` the step is that of one rank of so many, the first unless `rank` says otherwise;
     torch.distributed is there as under a launcher. `progress` is called a few times a second with
     how many operators there were, and ends the step by what it raises. Raises SimulationError where
@@ -61,6 +64,7 @@ def simulate(
         allocator or "",
         None if capacity is None else parse_size(capacity),
         workspaces or "",
+        calibration,
     )
     with device.active(), joined(ranks) as groups:
         device.prepare()

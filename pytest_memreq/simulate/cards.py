@@ -195,6 +195,26 @@ def find_card(name: str) -> Card:
     raise MemreqError(f"no card named {name!r} is known; the nearest are {_listed(_near(words))}")
 
 
+def nearest_card(
+    name: str, capability: tuple[int, int] | None, capacity_bytes: int | None
+) -> Card | None:
+    """The card of that full name, else the one whose kernels and size are nearest to a CUDA card's.
+
+    None where the name is not known and no compute capability either.
+    """
+    named = [card for card in CARDS.values() if _words(card.name) == _words(name)]
+    if named or capability is None:
+        return next(iter(named), None)
+
+    def distance(card: Card) -> tuple[int, int, int]:
+        major, minor = (
+            abs(a - b) for a, b in zip(card.compute_capability, capability, strict=True)
+        )
+        return major, minor, abs(card.capacity_bytes - (capacity_bytes or 0))
+
+    return min((card for card in CARDS.values() if not card.is_rocm), key=distance)
+
+
 def _words(name: object) -> tuple[str, ...]:
     # Whole words: "A10" is another card than the A10G, "L4" another than the L40S.
     words = re.findall(r"[a-z0-9]+", str(name).casefold())

@@ -145,7 +145,7 @@ def _figures(card: Card, ledger: Ledger) -> dict[str, Callable[..., Any]]:
         "reset_peak_memory_stats": reset,
         "reset_max_memory_allocated": reset,
         "mem_get_info": lambda device=None: (
-            card.capacity_bytes - ledger.reserved_bytes,
+            card.capacity_bytes - ledger.reserved_bytes - ledger.allocator.settings.context_bytes,
             card.capacity_bytes,
         ),
         "empty_cache": ledger.empty_cache,

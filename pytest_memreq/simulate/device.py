@@ -30,6 +30,7 @@ from pytest_memreq.simulate import (
 from pytest_memreq.simulate.accumulation import owners_of_a_lone_gradient
 from pytest_memreq.simulate.allocator import parse_settings, tie_of
 from pytest_memreq.simulate.attribution import Attribution
+from pytest_memreq.simulate.calibration import Calibration, calibrated
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.compiled import know_torch, run_as_written
 from pytest_memreq.simulate.groups import Groups
@@ -62,7 +63,6 @@ from pytest_memreq.timeline import thin_out
 
 ROCM = "kernels of ROCm are simulated as if they were CUDA's; this card was compared with nothing"
 FAKE_TENSORS = "torch._subclasses.fake_tensor"
-NO_CONTEXT = "the size of the context is not simulated"
 
 # What is changed while a device is active belongs to the process, so this does too: the devices
 # that are active, innermost last, and the thread they are active in.
@@ -81,20 +81,24 @@ class PretendedDevice:
         allocator: str = "",
         capacity_bytes: int | None = None,
         workspaces: str = "",
+        calibration: Calibration | None = None,
     ) -> None:
         self.card = card
+        self._calibrated = calibrated(calibration, card.name, torch_version())
         settings = parse_settings(
             allocator,
             tie=tie_of(torch_version()),
             card_bytes=card.capacity_bytes if capacity_bytes is None else capacity_bytes,
+            context_bytes=self._calibrated.context_bytes or 0,
         )
         owners_of_a_lone_gradient()  # found out now, while no backward runs
         self._ledger = Ledger(settings)
         self._streams = Streams()
         self._storages = Storages(self._ledger)
+        self._standing_notes = (*((ROCM,) if card.is_rocm else ()), *self._calibrated.notes)
         self._notes: dict[str, None] = {}
         self._attribution = Attribution(self._ledger, self._storages, self._notes)
-        self._workspaces = Workspaces(card, workspaces)
+        self._workspaces = Workspaces(card, workspaces, self._calibrated.workspace_bytes)
         self._casts = autocast.WeightCasts()
         self._composites = composites.kernels_for(card)
         recorder = Recorder(
@@ -142,8 +146,7 @@ class PretendedDevice:
         self._tracer.pretended.clear()
         self._tracer.operators = 0
         self._notes.clear()
-        if self.card.is_rocm:
-            self._notes.setdefault(ROCM)
+        self._notes.update(dict.fromkeys(self._standing_notes))
         self._ledger.restart()
         self._held_bytes = self._ledger.live_bytes
         self._held = nothing_held
@@ -229,7 +232,8 @@ class PretendedDevice:
 
     def peak_since(self, event: int) -> Peak:
         """The peaks from an event until now, without what others hold."""
-        return counted_peak(self._ledger, event, keys_of(self._held()), self._gaps)
+        found = counted_peak(self._ledger, event, keys_of(self._held()), self._gaps)
+        return self._calibrated.peak(found)
 
     def finding(self) -> Simulation:
         """What happened since `start`."""
@@ -239,19 +243,20 @@ class PretendedDevice:
         possible = self._ledger.possible_peak_bytes - total_bytes(held.others_blocks)
         peak_bytes = found.peak.allocated_bytes or 0
         recorded = self._attribution.recorded_operations
+        absolute = counted_peak(self._ledger, self._start_event, gaps=self._gaps)
         return Simulation(
             card=self.card,
-            peak=found.peak,
-            absolute_peak=counted_peak(self._ledger, self._start_event, gaps=self._gaps),
+            peak=self._calibrated.peak(found.peak),
+            absolute_peak=self._calibrated.peak(absolute),
             did_allocate=any(event >= 0 for event in self._ledger.events),
-            breakdown=break_down(found.live),
+            breakdown=self._calibrated.breakdown(break_down(found.live)),
             sites=sites_of(found.live),
             peak_at=describe_place(found.live[-1]) if found.live else None,
             held_bytes=self._held_bytes,
             held_by=held.by_others(),
             fixtures_bytes=held.fixtures_bytes,
             refusal=self._ledger.refusal,
-            unknown=(("device", NO_CONTEXT),),
+            unknown=self._calibrated.unknown,
             pretended=self.pretended,
             work=work_of(self._ledger, self._start_event, found.live, recorded),
             notes=notes_of(self._notes, possible, peak_bytes),

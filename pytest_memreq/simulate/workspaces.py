@@ -29,11 +29,15 @@ LT_BYTES = 2**20
 LT_HELD_UNTIL = (2, 11)
 
 
-def workspace_bytes(card: Card, torch_version: tuple[int, int], config: str = "") -> int:
-    """Bytes of one workspace on a card, for a torch version and as CUBLAS_WORKSPACE_CONFIG says."""
+def workspace_bytes(
+    card: Card, torch_version: tuple[int, int], config: str = "", measured_bytes: int | None = None
+) -> int:
+    """Bytes of one workspace: as CUBLAS_WORKSPACE_CONFIG says, as measured, or by version."""
     configured = _configured_bytes(config)
     if configured is not None:
         return configured
+    if measured_bytes is not None:
+        return measured_bytes
     if card.is_rocm:
         return ROCM_BYTES
     since = max((v for v in LARGE_ON_MAJORS if v <= torch_version), default=min(LARGE_ON_MAJORS))
@@ -49,9 +53,9 @@ def _configured_bytes(setting: str) -> int | None:
 class Workspaces:
     """The workspaces that a pretended card holds, by library, thread and stream."""
 
-    def __init__(self, card: Card, config: str) -> None:
+    def __init__(self, card: Card, config: str, measured_bytes: int | None = None) -> None:
         self._version = torch_version()
-        self._bytes = workspace_bytes(card, self._version, config)
+        self._bytes = workspace_bytes(card, self._version, config, measured_bytes)
         self._is_transient = self._version >= TRANSIENT_SINCE
         self._held: dict[tuple[str, str, int], Tensor] = {}
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.simulate.cards import CARDS, DEFAULT_CARD, find_card
+from pytest_memreq.simulate.cards import CARDS, DEFAULT_CARD, find_card, nearest_card
 
 
 @pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
@@ -74,3 +74,27 @@ def test_a_name_that_means_none_or_several_is_an_error_in_one_line(name, said):
 
 def test_default_card_is_known():
     assert find_card(DEFAULT_CARD).name == DEFAULT_CARD
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "capacity_bytes", "nearest"),
+    [
+        ("nvidia h200", None, None, "NVIDIA H200"),
+        ("NVIDIA H200 NVL", (9, 0), 143 * 2**30, "NVIDIA H200"),
+        ("NVIDIA A40", (8, 6), 48 * 2**30, "NVIDIA GeForce RTX 3090"),
+        ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", (8, 0), 40 * 2**30, "NVIDIA A100-SXM4-40GB"),
+        ("NVIDIA RTX 2000 Ada", (8, 9), None, "NVIDIA L4"),
+        ("NVIDIA GB10", (12, 1), 120 * 2**30, "NVIDIA GeForce RTX 5090"),
+        ("NVIDIA Orin", (8, 7), 2**30, "NVIDIA A10G"),
+        ("AMD Instinct MI300X", None, None, "AMD Instinct MI300X"),
+        ("of no kind", (9, 4), 196592 * 2**20, "NVIDIA H200"),
+    ],
+)
+def test_the_nearest_card_has_like_kernels_and_then_a_like_size(
+    name, capability, capacity_bytes, nearest
+):
+    assert nearest_card(name, capability, capacity_bytes).name == nearest
+
+
+def test_what_is_no_cuda_device_is_near_to_none():
+    assert nearest_card("Apple M4", None, 2**34) is None

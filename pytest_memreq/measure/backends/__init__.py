@@ -96,6 +96,10 @@ class Backend(ABC):
     def capacity_bytes(self) -> int | None:
         """All of the device's memory."""
 
+    def compute_capability(self) -> tuple[int, int] | None:
+        """CUDA's, which tells a card's kernels; None of what is no such device."""
+        return None
+
     @abstractmethod
     def synchronize(self) -> None:
         """Wait until all work on the device is done; DeviceLostError where it never will be."""

@@ -67,6 +67,10 @@ class CudaBackend(Backend):
         """`total_memory` of the device's properties."""
         return int(torch.cuda.get_device_properties(self.index).total_memory)
 
+    def compute_capability(self) -> tuple[int, int] | None:
+        """Of the device's properties; ROCm has numbers of its own there."""
+        return None if torch.version.hip else torch.cuda.get_device_capability(self.index)
+
     def synchronize(self) -> None:
         """Wait for every stream."""
         try:

@@ -63,6 +63,7 @@ def tree_of(sites: Sequence[Site], breakdown: Breakdown | None) -> tuple[Node, .
     known = [site for site in sites if site.bytes > 0]
     listed = sorted(known, key=lambda site: -site.bytes)[:MOST_LINES]
     words = {} if breakdown is None else {word: size or 0 for word, size in breakdown.items()}
+    words.pop("context", None)  # it is no part of `allocated`, and would leave no room for that
     sums = {
         word: sum(site.bytes for site in known if site.category == word) for word in _words(known)
     }
