@@ -12,10 +12,12 @@ class FirstFlash(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, *qkv):
+    def forward(ctx, q, k, v, is_causal=False):
+        qkv = (q, k, v)
         out, lse, _, _, _, _, seed, offset, _ = aten._scaled_dot_product_flash_attention(
-            *batch_first(qkv)
+            *batch_first(qkv), 0.0, is_causal
         )
+        ctx.is_causal = is_causal
         ctx.save_for_backward(*qkv, out, lse, seed, offset)
         return out
 
@@ -23,9 +25,21 @@ class FirstFlash(torch.autograd.Function):
     def backward(ctx, gradient):
         *qkv, out, lse, seed, offset = ctx.saved_tensors
         (gradient,), qkv, length = batch_first([gradient]), batch_first(qkv), out.shape[2]
-        return aten._scaled_dot_product_flash_attention_backward(
-            gradient, *qkv, out, lse, None, None, length, length, 0.0, False, seed, offset
+        gradients = aten._scaled_dot_product_flash_attention_backward(
+            gradient,
+            *qkv,
+            out,
+            lse,
+            None,
+            None,
+            length,
+            length,
+            0.0,
+            ctx.is_causal,
+            seed,
+            offset,
         )
+        return *gradients, None
 
 
 def batch_first(tensors):
