@@ -16,6 +16,7 @@ from benchmarks import (
     published_llama,
     published_pipeline,
     published_ranks,
+    published_regnet,
     published_reversible,
     published_slopes,
     published_tensors,
@@ -254,6 +255,7 @@ for module in (
     published_adapters,
     published_pipeline,
     published_ranks,
+    published_regnet,
     published_reversible,
     published_formulas,
 ):

@@ -20,7 +20,6 @@ LEFT_OUT = {
     "B06": MEGATRON,
     "B08": ENGINE,
     "B10": ENGINE,
-    "B15": "convolutions whose workspaces, chosen by cuDNN for each batch, are in the figure",
     "B27": DATA + "; evaluation generates with batches of 50 in the same process",
     "B29": "convolutions whose workspaces cuDNN chooses, and mmdetection's own losses",
     "B30": "sizes of images vary, and proposals depend on values",
