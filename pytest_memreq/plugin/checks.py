@@ -44,10 +44,10 @@ def check_of(item: pytest.Item, settings: Settings) -> Check | None:
 
     The nearest marker wins each metric, then the first glob that matches, then the default.
     """
-    markers = [
-        _budget_of(marker, f"{item.nodeid}: {MARKER}") for marker in item.iter_markers(MARKER)
-    ]
-    leak_limit = _leak_of(item)
+    # Keywords have the names of all markers, and more; looking there first is half as dear.
+    keywords = item.keywords
+    markers = _budgets_of(item) if MARKER in keywords else []
+    leak_limit = _leak_of(item) if LEAK_MARKER in keywords else None
     globs = [budget for glob, budget in settings.budgets if matches(item.nodeid, glob)]
     if markers or globs or leak_limit or settings.all:
         budget = reduce(Budget.over, [*markers, *globs], NO_BUDGET)
@@ -63,6 +63,11 @@ def check_of(item: pytest.Item, settings: Settings) -> Check | None:
     if module is not None and module.stash.get(SAW_PRETENCE, False):
         return Check(is_bystander=True)
     return None
+
+
+def _budgets_of(item: pytest.Item) -> list[Budget]:
+    where = f"{item.nodeid}: {MARKER}"
+    return [_budget_of(marker, where) for marker in item.iter_markers(MARKER)]
 
 
 def _leak_of(item: pytest.Item) -> LeakLimit | None:

@@ -40,8 +40,10 @@ class Session:
     ) -> None:
         self.settings = settings
         self.baselines = baselines
-        self.covering = Covering(config)
-        config.pluginmanager.register(self.covering, "memreq-covering")
+        self.covering = None
+        if baselines is not None:  # whoever reads or writes one
+            self.covering = Covering(config)
+            config.pluginmanager.register(self.covering, "memreq-covering")
         self.meters = Meters(config, settings)
         self.aside = garbage.Aside(is_ours=False)
         self.owning = Owning(self.meters, settings)
@@ -63,11 +65,12 @@ class Session:
         except MemreqError as error:
             refuse_run(config, items, str(error))
             return
-        self.covering.note_unchecked(
-            item.nodeid
-            for item in checks.keys() - set(judged)
-            if not is_outside(item.path, config.rootpath)
-        )
+        if self.covering is not None:
+            self.covering.note_unchecked(
+                item.nodeid
+                for item in checks.keys() - set(judged)
+                if not is_outside(item.path, config.rootpath)
+            )
         for item, check in checks.items():
             if check is not None:
                 item.stash[CHECK] = check
