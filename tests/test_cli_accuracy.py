@@ -44,7 +44,8 @@ class CudaCard(ScriptedCard):
         return self.beside
 
     def multiplying(self, _):
-        self.allocate(1000)
+        self.allocate(9 * MIB)  # what making operands takes is not the product's
+        self.free(9 * MIB - 1000)
         return self.multiply
 
     def multiply(self):

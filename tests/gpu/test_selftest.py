@@ -7,15 +7,18 @@ import sys
 import pytest
 import torch
 
+from pytest_memreq.simulate.calibration import from_text
+
 
 def test_measuring_gives_the_same_figures_every_time(tmp_path):
     # Not while the module is imported: the plugin pretends a card to those that ask then.
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     output = tmp_path / "steady.json"
+    calibration = tmp_path / "card.json"
     command = [sys.executable, "-m", "pytest_memreq", "validate", "--device", "--repeats", "9"]
     done = subprocess.run(
-        [*command, "--output", str(output)],
+        [*command, "--output", str(output), "--calibration", str(calibration)],
         capture_output=True,
         text=True,
         check=False,
@@ -32,3 +35,8 @@ def test_measuring_gives_the_same_figures_every_time(tmp_path):
     own_peak = document["meter"]["own_peak"]
     assert [own_peak["allocated_bytes"], own_peak["reserved_bytes"]] == [0, 0]
     assert document["meter"]["after"] == document["meter"]["before"]
+    assert document["simulation"]["not_simulated"] == []
+    assert document["simulation"]["rows"]
+    found = from_text(calibration.read_bytes(), "card.json")
+    assert found.gpu == torch.cuda.get_device_name()
+    assert found.torch == torch.__version__

@@ -30,9 +30,8 @@ STEP = """
         with memreq.measure("product") as span:
             one = torch.ones(64, 64, device=memreq.device)
             one @ one
-        SPANS.append(span.peak)
-
-    SPANS = []
+        if {has_context}:
+            assert span.peak.device_bytes == span.peak.reserved_bytes + 500 * 2**20
 """
 
 
@@ -42,16 +41,16 @@ def calibrated(pytester, **changes):
     return "--memreq-calibration=cal.json"
 
 
-def run(pytester, *options, limits="device='1 GiB'"):
+def run(pytester, *options, limits="device='1 GiB'", has_context=False):
     """The result, and the one test of the report."""
-    pytester.makepyfile(STEP.format(limits=limits))
+    pytester.makepyfile(STEP.format(limits=limits, has_context=has_context))
     result = pytester.runpytest("--memreq=simulate", "--memreq-report", *options)
     report = json.loads((pytester.path / "memreq-report" / "memreq.json").read_text())
     return result, report["tests"][0]
 
 
 def test_the_device_metric_is_known_and_the_workspace_is_that_of_the_card(pytester):
-    result, test = run(pytester, calibrated(pytester), limits="device='600 MiB'")
+    result, test = run(pytester, calibrated(pytester), limits="device='600 MiB'", has_context=True)
     result.assert_outcomes(passed=1)
     peak = test["peak"]
     assert peak["device_bytes"] == peak["reserved_bytes"] + CONTEXT_BYTES

@@ -167,3 +167,9 @@ def test_names_are_apart_and_between_the_ends(wanted):
     assert sorted(range(len(wanted)), key=lambda at: (placed[at], at)) == sorted(
         range(len(wanted)), key=lambda at: (wanted[at], at)
     )
+
+
+def test_a_context_takes_no_room_from_what_was_allocated():
+    broken_down = Breakdown(inputs_bytes=4096, context_bytes=GIB)
+    [node] = tree_of([Site(bytes=4096, category="inputs")], broken_down)
+    assert (node.name, node.bytes) == ("inputs", 4096)

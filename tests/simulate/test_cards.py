@@ -80,6 +80,7 @@ def test_default_card_is_known():
     ("name", "capability", "capacity_bytes", "nearest"),
     [
         ("nvidia h200", None, None, "NVIDIA H200"),
+        ("NVIDIA H100 PCIe", (9, 0), 143156 * 2**20, "NVIDIA H100 PCIe"),
         ("NVIDIA H200 NVL", (9, 0), 143 * 2**30, "NVIDIA H200"),
         ("NVIDIA A40", (8, 6), 48 * 2**30, "NVIDIA GeForce RTX 3090"),
         ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", (8, 0), 40 * 2**30, "NVIDIA A100-SXM4-40GB"),
