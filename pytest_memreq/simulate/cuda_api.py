@@ -17,6 +17,7 @@ from pytest_memreq.errors import SimulationError
 from pytest_memreq.replacing import Replacement
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.ledger import Ledger
+from pytest_memreq.simulate.statistics import statistics_of
 from pytest_memreq.simulate.streams import Streams, stream_answers
 from pytest_memreq.simulate.workspaces import Workspaces
 
@@ -119,29 +120,16 @@ def _figures(card: Card, ledger: Ledger) -> dict[str, Callable[..., Any]]:
     def peak_reserved(device: object = None) -> int:
         return ledger.peak_reserved_bytes
 
-    def stats(device: object = None) -> dict[str, int]:
-        allocator = ledger.allocator
-        return {
-            "allocated_bytes.all.current": ledger.live_bytes,
-            "allocated_bytes.all.peak": ledger.peak_bytes,
-            "reserved_bytes.all.current": ledger.reserved_bytes,
-            "reserved_bytes.all.peak": ledger.peak_reserved_bytes,
-            "active_bytes.all.current": allocator.active_bytes,
-            "requested_bytes.all.current": allocator.requested_bytes,
-            "inactive_split_bytes.all.current": allocator.inactive_split_bytes,
-            "num_alloc_retries": allocator.retries,
-            "num_ooms": allocator.failures,
-        }
-
     def reset(device: object = None) -> None:
         ledger.reset_peak()
+        ledger.allocator.reset_peaks()
 
     return {
         "memory_allocated": live,
         "max_memory_allocated": peak,
         "memory_reserved": reserved,
         "max_memory_reserved": peak_reserved,
-        "memory_stats": stats,
+        "memory_stats": lambda device=None: statistics_of(ledger),
         "reset_peak_memory_stats": reset,
         "reset_max_memory_allocated": reset,
         "mem_get_info": lambda device=None: (

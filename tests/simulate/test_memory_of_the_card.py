@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_memreq.errors import MemreqError
+from pytest_memreq.errors import MemreqError, SimulationError
 from pytest_memreq.simulate import simulate
 
 MIB = 2**20
@@ -144,3 +144,27 @@ def test_a_recorded_tensors_memory_waits_for_the_next_request():
         seen = []
         simulate(step, records)
         assert seen == [(active, 0), 30 * MIB]
+
+
+def test_statistics_have_peaks_and_no_figure_that_is_not_known():
+    seen = {}
+
+    def step():
+        gone = take(30 * MIB)
+        del gone
+        kept = take(10 * MIB)
+        before = torch.cuda.memory_stats()
+        torch.cuda.reset_peak_memory_stats()
+        seen.update(before=before, after=torch.cuda.memory_stats())
+        del kept
+
+    peak = simulate(step).peak
+    for metric in ("allocated", "active", "requested"):
+        assert seen["before"][f"{metric}_bytes.all.peak"] == 30 * MIB
+        assert seen["after"][f"{metric}_bytes.all.peak"] == 10 * MIB
+    assert peak.requested_bytes == peak.allocated_bytes == 30 * MIB  # whatever was reset
+    assert seen["after"].get("nobody's", 7) == 7
+    with pytest.raises(SimulationError, match="is not simulated; there are allocated"):
+        seen["after"].get("segment.all.current", 0)
+    with pytest.raises(KeyError):
+        seen["after"]["nobody's"]
