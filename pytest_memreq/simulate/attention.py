@@ -31,7 +31,7 @@ def choose_kernel(
     if query.dim() != 4:
         return "math"
     admits = {
-        "cudnn": _admits_cudnn(query, value, card),
+        "cudnn": _admits_cudnn(query, value, mask, card),
         "flash": _admits_flash(query, value, mask, card),
         "efficient": _admits_efficient(query, key, mask, card),
         "math": True,
@@ -80,12 +80,14 @@ def _prefers_cudnn(card: Card) -> bool:
     return torch_version() >= (2, 13) and card.compute_capability in ((9, 0), (10, 0))
 
 
-def _admits_cudnn(query: Tensor, value: Tensor, card: Card) -> bool:
+def _admits_cudnn(query: Tensor, value: Tensor, mask: Tensor | None, card: Card) -> bool:
     sizes = (query.shape[-1], value.shape[-1])
     return (
         torch._C._get_cudnn_sdp_enabled()
         and torch.backends.cudnn.enabled
         and query.dtype in HALF
+        # check_attn_mask_shape of aten/src/ATen/native/transformers/sdp_utils_cpp.h
+        and not (mask is not None and mask.requires_grad)
         and card.compute_capability >= (8, 0)
         and all(size <= 128 and size % 8 == 0 for size in sizes)
     )

@@ -74,6 +74,15 @@ def loader_with_pinned_memory():
 
 
 @snippet
+def attention_whose_mask_learns():
+    """cuDNN's, which the default card prefers, takes no such mask."""
+    q = torch.randn(2, 4, 64, 64, dtype=torch.float16, requires_grad=True, **CUDA)
+    bias = torch.randn(1, 4, 64, 64, dtype=torch.float16, requires_grad=True, **CUDA)
+    nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=bias).sum().backward()
+    assert bias.grad.shape == bias.shape
+
+
+@snippet
 def compiled_model():
     model = torch.compile(nn.Linear(3, 3).cuda())
     model(torch.randn(2, 3, **CUDA)).sum().backward()
