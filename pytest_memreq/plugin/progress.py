@@ -67,5 +67,6 @@ def start_progress(config: pytest.Config) -> None:
     capture = config.pluginmanager.get_plugin("capturemanager")
     if reporter is None or capture is None or config.getoption("capture") == "no":
         return
-    if reporter.isatty() and config.get_verbosity() >= 0:
+    # A bool up to pytest 9.0, and since then one that can be called as well.
+    if reporter.isatty and config.get_verbosity() >= 0:
         config.pluginmanager.register(Progress(reporter, capture), NAME)
