@@ -41,7 +41,8 @@ class Session:
         self.settings = settings
         self.baselines = baselines
         self.covering = None
-        if baselines is not None:  # whoever reads or writes one
+        # For a baseline, and for the controller of workers, which is told of crashes by name.
+        if baselines is not None or hasattr(config, "workeroutput"):
             self.covering = Covering(config)
             config.pluginmanager.register(self.covering, "memreq-covering")
         self.meters = Meters(config, settings)
