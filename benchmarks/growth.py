@@ -7,7 +7,6 @@ fits seconds = a x size^exponent, so that what is quadratic shows. Seconds are p
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.results import Benchmark, markdown, run
+from benchmarks.results import Benchmark, markdown, resident_bytes, run
 
 RUNS = 2
 LAYERS = (12, 24, 48, 96)
@@ -91,11 +90,6 @@ def once(work: str, size: int) -> dict[str, float]:
         "seconds": time.process_time() - start,
         "growth_bytes": resident_bytes() - before,
     }
-
-
-def resident_bytes() -> int:
-    """The peak so far; Linux gives kibibytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def best(work: str, size: int) -> dict[str, float]:

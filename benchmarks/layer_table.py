@@ -8,7 +8,6 @@ resident memory (ru_maxrss).
 import argparse
 import gc
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -19,13 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.results import Benchmark, Run, markdown, run
+from benchmarks.results import Benchmark, Run, markdown, resident_bytes, run
 from example_project.models.gpt import GPT, gpt_3
 from example_project.models.resnet import ResNet50, stage
 from pytest_memreq import estimate
 
 RUNS = 2
-KIBIBYTE = 1024  # Linux gives ru_maxrss in these
 
 
 def resnet_152() -> nn.Module:
@@ -76,19 +74,14 @@ def torchinfo_table(model: nn.Module, x: Tensor) -> int:
 TOOLS = {"memreq": memreq_table, "torchinfo": torchinfo_table}
 
 
-def peak_bytes() -> int:
-    """The peak of resident memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
-
-
 def measured(action: Callable[[], int]) -> dict[str, float]:
     """Seconds, growth of the peak, and what the action gave."""
-    before, start = peak_bytes(), time.perf_counter()
+    before, start = resident_bytes(), time.perf_counter()
     rows = action()
     return {
         "seconds": time.perf_counter() - start,
-        "growth_bytes": peak_bytes() - before,
-        "peak_bytes": peak_bytes(),
+        "growth_bytes": resident_bytes() - before,
+        "peak_bytes": resident_bytes(),
         "rows": rows,
     }
 

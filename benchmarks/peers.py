@@ -11,7 +11,6 @@ import contextlib
 import gc
 import io
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ import torch
 
 from benchmarks.errors import percent
 from benchmarks.peer_models import RECORDED, WORKS, made, train
-from benchmarks.results import Benchmark, markdown, run
+from benchmarks.results import Benchmark, markdown, resident_bytes, run
 
 RUNS = 2
 TIMEOUT_SECONDS = 240
@@ -141,11 +140,6 @@ def asked(tool: str, name: str) -> dict[str, float]:
         "seconds": seconds,
         "growth_bytes": resident_bytes() - before,
     }
-
-
-def resident_bytes() -> int:
-    """The peak so far; Linux gives kibibytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def best(tool: str, name: str) -> dict[str, Any]:

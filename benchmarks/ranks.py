@@ -9,7 +9,6 @@ blocks on 128 ranks.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.rank_scripts import GPT, MIXED, SCRIPTS, sharded
-from benchmarks.results import Benchmark, markdown, run
+from benchmarks.results import Benchmark, markdown, resident_bytes, run
 from pytest_memreq import Parallelism, Transformer, estimate, simulate
 
 TRACKED = (("fsdp of 8", 8), ("fsdp of 64", 64))
@@ -119,7 +118,7 @@ def figures(size, steps):
         "peak_at": str(simulation.peak_at),
         "seconds": seconds,
         "core_seconds": busy,
-        "resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "resident_bytes": resident_bytes(),
     }
 
 
@@ -187,9 +186,8 @@ def run_here(tool, name):
     """A peak without workspaces, in this process."""
     began = time.perf_counter()
     peak_bytes = TOOLS[tool](name)
-    resident_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     seconds = time.perf_counter() - began
-    return {"peak_bytes": peak_bytes, "seconds": seconds, "resident_bytes": resident_bytes}
+    return {"peak_bytes": peak_bytes, "seconds": seconds, "resident_bytes": resident_bytes()}
 
 
 def elsewhere(*arguments):

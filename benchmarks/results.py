@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -104,6 +105,11 @@ def keep(benchmark: Benchmark, runs: Mapping[str, Run]) -> None:
 
 def _number(minor: str) -> tuple[int, ...]:
     return tuple(map(int, minor.split(".")))
+
+
+def resident_bytes() -> int:
+    """The peak of this process so far; Linux gives kibibytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def markdown(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

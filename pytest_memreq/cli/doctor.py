@@ -34,7 +34,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         parser.print_help()
         return 0
     command = [sys.executable, "-m", "pytest", OPTION, *arguments.arguments]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - a list
     if f"unrecognized arguments: {OPTION}" in done.stderr:
         raise MemreqError(NOT_LOADED)
     sys.stdout.write(done.stdout)

@@ -41,8 +41,8 @@ def interruptible() -> Iterator[Interruption]:
         yield interruption
     except KeyboardInterrupt:
         interruption.was_heard = True
-    except Exception:
-        if not interruption.was_heard:  # an import that is broken off may raise anything
+    except Exception:  # after Ctrl-C alone: an import that is broken off may raise anything
+        if not interruption.was_heard:
             raise
     finally:
         if listens:

@@ -87,6 +87,8 @@ def _of_annotations(
 
 
 def _of_shared_cards(config: pytest.Config, settings: Settings, session: Session) -> Iterator[Part]:
+    if not hasattr(config, "workerinput"):  # else the settings would be read once more for nothing
+        return
     place = place_of(config, is_spread=spreads_cards(config, settings))
     if place is not None:
         from pytest_memreq.plugin.needs import Needs
