@@ -14,7 +14,7 @@ from benchmarks.documents import BENCHMARKS
 
 def main() -> int:
     """Run them; the exit status is 1 if one failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     names = parser.parse_args().names or [name for name in BENCHMARKS if name != "versions"]
     if unknown := [name for name in names if name not in BENCHMARKS]:
