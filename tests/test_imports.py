@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pytest_memreq"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 VALUES = {
+    "choices",
     "errors",
     "units",
     "requirement",
@@ -27,7 +28,16 @@ MAY_IMPORT = {
     "units": VALUES,
     "requirement": VALUES,
     **dict.fromkeys(
-        ("bisection", "holdings", "garbage", "replacing", "resolving", "strict_json", "timeline"),
+        (
+            "bisection",
+            "choices",
+            "holdings",
+            "garbage",
+            "replacing",
+            "resolving",
+            "strict_json",
+            "timeline",
+        ),
         VALUES,
     ),
     **{finder: VALUES | {finder} for finder in FINDERS},

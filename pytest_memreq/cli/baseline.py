@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pytest_memreq.choices import WHICH
 from pytest_memreq.cli.limits import CANNOT_TELL, DOES_NOT_FIT, FITS
 from pytest_memreq.cli.tables import aligned
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.baseline import Baseline, Entry, judge_baseline
 from pytest_memreq.gate.baseline_text import to_text
 from pytest_memreq.gate.baseline_update import (
-    WHICH,
     WRITES,
     Found,
     Update,

@@ -9,17 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from pytest_memreq.choices import JUNIT_FAMILIES, VENDORS, Vendor
 from pytest_memreq.cli.limits import CANNOT_TELL, DOES_NOT_FIT, FITS
 from pytest_memreq.reports import markdown, terminal
 from pytest_memreq.reports.annotations import (
-    RUNNERS,
-    Vendor,
     annotation_lines,
     place_of,
     vendor_of,
 )
 from pytest_memreq.reports.files import append, write_reports
-from pytest_memreq.reports.junit import FAMILIES
 from pytest_memreq.reports.restoring import restored
 from pytest_memreq.reports.style import Style
 from pytest_memreq.results import Results, TestResult
@@ -52,10 +50,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="append the Markdown to this file, as to $GITHUB_STEP_SUMMARY",
     )
-    parser.add_argument("--junit-family", choices=FAMILIES, default="strict")
+    parser.add_argument("--junit-family", choices=JUNIT_FAMILIES, default="strict")
     parser.add_argument(
         "--annotations",
-        choices=("auto", *RUNNERS),
+        choices=("auto", *VENDORS),
         help="print lines that show verdicts beside tests: in this runner's form, or that of the "
         "one that this is (auto)",
     )

@@ -6,16 +6,15 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+from pytest_memreq.choices import Missing
 from pytest_memreq.gate.largest import NOTHING_LISTED, Largest, none_first
 from pytest_memreq.gate.tolerance import OF_MEASURED, OF_SIMULATED, Tolerance
 from pytest_memreq.gate.verdict import NO_REASONS, Verdict, Word, figure
 from pytest_memreq.requirement import METRICS, Breakdown, Metric, Peak
 from pytest_memreq.units import format_size
 
-Missing = Literal["fail", "record", "ignore"]
-MISSING: tuple[Missing, ...] = ("fail", "record", "ignore")
 SHOWN_CLASSES = 3
 WORST_FIRST: tuple[Word, ...] = ("error", "over", "regressed", "unchecked", "improved", "within")
 

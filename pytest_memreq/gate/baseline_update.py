@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+from pytest_memreq.choices import Which
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.baseline import Baseline, DeviceClass, Entry, baseline_of
 from pytest_memreq.gate.verdict import VERDICT_WORDS, Word
 from pytest_memreq.requirement import METRICS, Peak
 
-Which = Literal["new", "failing", "all"]
-WHICH: tuple[Which, ...] = ("new", "failing", "all")
 CI_VARIABLE = "CI"
 # By what the baseline says of a test, None where it says nothing.
 WRITES: dict[Which, frozenset[Word | None]] = {

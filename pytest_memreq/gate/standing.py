@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from pytest_memreq.choices import Missing
 from pytest_memreq.gate.account import Account, account_of
 from pytest_memreq.gate.baseline import (
     Baseline,
     Before,
     DeviceClass,
     Match,
-    Missing,
     judge_baseline,
     judge_missing,
 )

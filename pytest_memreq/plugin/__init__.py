@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_memreq.errors import MemreqError
-from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin import hookspecs
-from pytest_memreq.plugin.baselines import Baselines, baselines_of
-from pytest_memreq.plugin.calibrating import CALIBRATION, calibration_of
-from pytest_memreq.plugin.config import Settings, read_settings
-from pytest_memreq.plugin.fixtures import memreq
+from pytest_memreq.plugin.addressed import is_addressed, is_told
+from pytest_memreq.plugin.asking import memreq
+from pytest_memreq.plugin.dormant import Dormant
 from pytest_memreq.plugin.options import DOCTOR, add_options
-from pytest_memreq.plugin.outdating import outdate
-from pytest_memreq.plugin.parts import parts_of
-from pytest_memreq.plugin.ranks import Ranks, ranks_of
-from pytest_memreq.reports.text import visible
 
-P = ParamSpec("P")
-Value = TypeVar("Value")
+if TYPE_CHECKING:
+    from pytest_memreq.measure.backends import Backend
 
 MARKER_HELP = (
     "max_gpu_memory(limit=None, *, requested=None, allocated=None, reserved=None, device=None, "
@@ -58,7 +50,10 @@ def pytest_memreq_backend() -> Sequence[Backend]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Say that nothing is known yet before anything of the user's can end the run."""
-    outdate(early_config)
+    if is_told(early_config, early_config.known_args_namespace):
+        from pytest_memreq.plugin.outdating import outdate
+
+        outdate(early_config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -67,43 +62,24 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     if not config.getoption(DOCTOR):
         return None
     from pytest_memreq.plugin.doctoring import lines_of  # imports torch
+    from pytest_memreq.plugin.waking import read
 
-    settings, baselines, ranks = _read(config)
-    lines, can_check = lines_of(config, settings, baselines, ranks)
+    lines, can_check = lines_of(config, *read(config))
     print("\n".join(lines))
     return 0 if can_check else 2
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest's own JUnit report looks where to write
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the settings, and put the parts to work that they ask for."""
+    """Put the plugin to work, or to sleep where nothing is said to it."""
     config.addinivalue_line("markers", MARKER_HELP)
     config.addinivalue_line("markers", LEAK_MARKER_HELP)
-    settings, baselines, ranks = _read(config)
-    for name, part in _or_usage_error(list, parts_of(config, settings, baselines, ranks)):
-        config.pluginmanager.register(part, name)
+    if not is_addressed(config):
+        config.pluginmanager.register(Dormant(config), "memreq-dormant")
+        return
+    from pytest_memreq.plugin.waking import wake
 
-
-def _read(config: pytest.Config) -> tuple[Settings, Baselines | None, Ranks]:
-    settings = _or_usage_error(read_settings, config)
-    config.stash[CALIBRATION] = _or_usage_error(calibration_of, settings)
-    baselines = _or_usage_error(_baselines_of, config, settings)
-    return settings, baselines, _or_usage_error(ranks_of, os.environ)
-
-
-def _or_usage_error(read: Callable[P, Value], *given: P.args, **named: P.kwargs) -> Value:
-    try:
-        return read(*given, **named)
-    except MemreqError as error:
-        raise pytest.UsageError(visible(str(error))) from None
-
-
-def _baselines_of(config: pytest.Config, settings: Settings) -> Baselines | None:
-    if settings.mode != "off":
-        return baselines_of(config, settings)
-    if settings.update is not None:
-        raise MemreqError("--memreq-update: nothing is checked with --memreq=off; leave one out")
-    return None
+    wake(config)
 
 
 __all__ = [

@@ -6,9 +6,10 @@ import os
 
 import pytest
 
+from pytest_memreq.choices import Vendor
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.plugin.reporting import Reporting
-from pytest_memreq.reports.annotations import Vendor, annotation_lines, place_of, vendor_of
+from pytest_memreq.reports.annotations import annotation_lines, place_of, vendor_of
 
 
 class Annotating:

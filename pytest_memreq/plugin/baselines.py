@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from pytest_memreq.choices import Missing, Which
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.gate.baseline import Baseline, Missing
-from pytest_memreq.gate.baseline_update import CI_VARIABLE, WRITES, Which, check_may_update
+from pytest_memreq.gate.baseline import Baseline
+from pytest_memreq.gate.baseline_update import CI_VARIABLE, WRITES, check_may_update
 from pytest_memreq.gate.standing import NOTHING_RECORDED, Recorded, Standing, standing_of
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, Tolerance, tolerance_for
 from pytest_memreq.plugin.config import Settings
+from pytest_memreq.plugin.places import BASELINE
 from pytest_memreq.plugin.ranks import ALONE, Ranks, ranks_of
 from pytest_memreq.reports.files import check_writable
 from pytest_memreq.reports.reading import read_baseline
 from pytest_memreq.requirement import Finding
 from pytest_memreq.results import Environment
 
-DEFAULT = "memreq-baseline.json"
 BY_THE_FIRST = "for the first rank to record"
 OUTSIDE = (
     "lies outside of the rootdir, where node ids are not a test's own: it is neither held against "
@@ -129,7 +130,7 @@ def baselines_of(config: pytest.Config, settings: Settings) -> Baselines | None:
 
 def place_of(config: pytest.Config, settings: Settings) -> Path:
     """Where the baseline is: as it is named, else in the rootdir, where node ids begin."""
-    return settings.baseline or config.rootpath / DEFAULT
+    return settings.baseline or config.rootpath / BASELINE
 
 
 @cache  # for a file with a thousand tests it is the same

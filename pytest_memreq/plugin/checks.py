@@ -11,12 +11,9 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_marker
 from pytest_memreq.gate.globs import matches
 from pytest_memreq.gate.leak import LeakLimit, parse_leak
+from pytest_memreq.plugin.asking import FIXTURE, LEAK_MARKER, MARKER
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.simulate.cards import find_card
-
-MARKER = "max_gpu_memory"
-LEAK_MARKER = "max_gpu_leak"
-FIXTURE = "memreq"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from pytest_memreq.gate.verdict import figure
 from pytest_memreq.plugin.meters import Span
 from pytest_memreq.requirement import Finding, Peak, Requirement, Site
 
-Figure = Requirement | Finding | Span | int
+Figure = Requirement | Finding | Span | Peak | int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,8 @@ def peak_of(what: Figure) -> Peak:
     """The peak of whatever has one. Raises MemreqError for what has none, or not yet."""
     if isinstance(what, Requirement):
         return Peak(allocated_bytes=what.total_bytes)
+    if isinstance(what, Peak):
+        return what
     if isinstance(what, Finding):
         return what.peak
     if isinstance(what, Span):

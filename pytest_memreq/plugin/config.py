@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import pytest
-import tomli
 
+from pytest_memreq.choices import (
+    JUNIT_FAMILIES,
+    MISSING,
+    WHICH,
+    JUnitFamily,
+    Missing,
+    Vendor,
+    Which,
+)
 from pytest_memreq.errors import MemreqError
-from pytest_memreq.gate.baseline import MISSING, Missing
-from pytest_memreq.gate.baseline_update import WHICH, Which
 from pytest_memreq.gate.budget import NO_BUDGET, Budget, parse_budget
 from pytest_memreq.gate.divergence import BOUND
 from pytest_memreq.gate.tolerance import NO_TOLERANCE, TABLE_FORM, Tolerance, parse_tolerance
@@ -26,8 +32,7 @@ from pytest_memreq.plugin.options import (
     destination,
     option_name,
 )
-from pytest_memreq.reports.annotations import Vendor
-from pytest_memreq.reports.junit import FAMILIES, Family
+from pytest_memreq.plugin.places import TABLE, settings_file, table_of
 from pytest_memreq.reports.style import Style
 from pytest_memreq.simulate.cards import find_card
 from pytest_memreq.units import LIMIT_FORMS
@@ -35,10 +40,9 @@ from pytest_memreq.units import LIMIT_FORMS
 Value = TypeVar("Value")
 Pairs = tuple[tuple[str, Value], ...]
 
-TABLE = "[tool.memreq]"
-# A file that said so would have every run adapt the baseline to what it finds.
 LONGEST_SECONDS = 6  # digits
 FILES = ("baseline", "calibration")
+# A file that said so would have every run adapt the baseline to what it finds.
 OF_OPTIONS_ALONE = ("update", "update_in_ci")
 
 
@@ -52,7 +56,7 @@ class Settings:
     mode: str = "auto"
     report: bool = False
     report_dir: str = "memreq-report"
-    junit_family: Family = "strict"
+    junit_family: JUnitFamily = "strict"
     annotations: Literal["auto", "off"] | Vendor = "auto"
     all: bool = False
     gpu: str | None = None
@@ -87,7 +91,7 @@ def read_settings(config: pytest.Config, option: Namespace | None = None) -> Set
 def told(config: pytest.Config) -> dict[str, tuple[object, str]]:
     """What was set, as it was written, and by what: an option, or the file's name."""
     path = settings_file(config)
-    of_file = {} if path is None else {k: (v, path.name) for k, v in _table(path).items()}
+    of_file = {} if path is None else {k: (v, path.name) for k, v in table_of(path).items()}
     return {**of_file, **{k: (v, option_name(k)) for k, v in _given(config).items()}}
 
 
@@ -114,32 +118,12 @@ def style_of(settings: Settings) -> Style:
     return Style(junit_family=settings.junit_family)
 
 
-def settings_file(config: pytest.Config) -> Path | None:
-    """The pyproject.toml that belongs to the run, None where there is none."""
-    inipath = config.inipath
-    if inipath is not None and inipath.name == "pyproject.toml":
-        return inipath
-    path = config.rootpath / "pyproject.toml"
-    return path if path.is_file() else None
-
-
 def _of_file(path: Path) -> dict[str, Any]:
-    table = _table(path)
+    table = table_of(path)
     for key in OF_OPTIONS_ALONE:
         if key in table:
             raise MemreqError(f"{path}: {TABLE} {key}: is for the command line, {option_name(key)}")
     return _checked(table, lambda key: f"{path}: {TABLE} {key}")
-
-
-def _table(path: Path) -> Mapping[str, object]:
-    try:
-        tool = tomli.loads(path.read_text(encoding="utf-8")).get("tool", {})
-    except (OSError, ValueError, RecursionError) as error:  # TOML errors are ValueErrors
-        raise MemreqError(f"{path}: cannot be read: {error}") from None
-    table = tool.get("memreq", {}) if isinstance(tool, dict) else {}
-    if not isinstance(table, dict):
-        raise MemreqError(f"{path}: tool.memreq is {table!r}; write a table, {TABLE}")
-    return table
 
 
 def _checked(given: Mapping[str, object], where: Callable[[str], str]) -> dict[str, Any]:
@@ -213,7 +197,7 @@ PARSERS: dict[str, Callable[[object, str], Any]] = {
     "mode": _choice(MODES),
     "report": _boolean,
     "report_dir": _name_of("directory"),
-    "junit_family": _choice(FAMILIES),
+    "junit_family": _choice(JUNIT_FAMILIES),
     "annotations": _choice(ANNOTATIONS),
     "all": _boolean,
     "gpu": _card,

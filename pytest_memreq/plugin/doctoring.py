@@ -13,8 +13,9 @@ import pytest
 from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin.baselines import Baselines
 from pytest_memreq.plugin.calibrating import CALIBRATION
-from pytest_memreq.plugin.config import Settings, settings_file, told
+from pytest_memreq.plugin.config import Settings, told
 from pytest_memreq.plugin.meters import MEASURING, Meters
+from pytest_memreq.plugin.places import settings_file
 from pytest_memreq.plugin.ranks import Ranks
 from pytest_memreq.reports.text import visible
 from pytest_memreq.simulate.cards import find_card

@@ -6,19 +6,19 @@ the gate must not be gone with that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.gate.baseline_update import file_of
-from pytest_memreq.plugin.baselines import DEFAULT, place_of
+from pytest_memreq.plugin.baselines import place_of
 from pytest_memreq.plugin.config import Settings
-from pytest_memreq.reports.files import is_absent, is_there
+from pytest_memreq.plugin.places import REPOSITORY, nearest_baseline
+from pytest_memreq.reports.files import is_absent
 from pytest_memreq.reports.reading import read_baseline
 
-REPOSITORY = ".git"  # a directory, or a file in a worktree
 PROJECT = ("pyproject.toml", "setup.py", "setup.cfg", REPOSITORY)
 
 
@@ -37,25 +37,13 @@ def check_elsewhere(
     is_said = settings.baseline is not None or settings.baseline_missing == "ignore"
     if is_said or not is_absent(place):
         return
-    found = _nearest(config.invocation_params.dir)
+    found = nearest_baseline(config.invocation_params.dir)
     if found is None or not _is_meant(found, config.rootpath, items, judged):
         return
     raise MemreqError(
         f"{place}: is not there, and {found} is: a baseline is looked for in the rootdir; give "
         f"--rootdir {found.parent}, or say which is meant with --memreq-baseline"
     )
-
-
-def _nearest(start: Path) -> Path | None:
-    found = (place / DEFAULT for place in _up_to_the_top(start))
-    return next((path for path in found if is_there(path)), None)
-
-
-def _up_to_the_top(start: Path) -> Iterator[Path]:
-    for place in (start, *start.parents):
-        yield place
-        if (place / REPOSITORY).exists():
-            return
 
 
 def _is_meant(

@@ -1,4 +1,4 @@
-"""The `memreq` fixture: estimate, simulate, measure and check within a test."""
+"""What the `memreq` fixture gives a test: estimate, simulate, measure and check within it."""
 
 from __future__ import annotations
 
@@ -104,9 +104,8 @@ class Memreq:
         return self._meter
 
 
-@pytest.fixture
-def memreq(request: pytest.FixtureRequest) -> Memreq:
-    """Estimate, simulate, measure and check GPU memory within a test."""
+def memreq_of(request: pytest.FixtureRequest) -> Memreq:
+    """For the test of the request."""
     course = request.node.stash.get(COURSE, None)
     calibration = request.config.stash.get(CALIBRATION, None)
     if course is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_memreq.measure.backends import Backend
+if TYPE_CHECKING:
+    from pytest_memreq.measure.backends import Backend
 
 
 @pytest.hookspec(firstresult=True)

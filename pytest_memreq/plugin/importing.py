@@ -7,19 +7,17 @@ it runs.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
 import pytest
 
-from pytest_memreq.plugin.checks import FIXTURE, LEAK_MARKER, MARKER, SAW_PRETENCE
+from pytest_memreq.plugin.asking import asks_for_us
+from pytest_memreq.plugin.checks import SAW_PRETENCE
 from pytest_memreq.plugin.config import Settings
 from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
 from pytest_memreq.simulate.imports import pretended_imports
-
-# As words: a module that imports from pytest_memreq does not ask for the fixture by that.
-_NAMES = re.compile(rf"\b({MARKER}|{LEAK_MARKER}|{FIXTURE})\b".encode())
 
 
 class Importing:
@@ -34,24 +32,26 @@ class Importing:
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
         """Pretend the card while a module that has budgets is imported."""
-        if not isinstance(collector, pytest.Module) or not self._has_budgets(collector):
+        with self.collecting(collector):
             return (yield)
+
+    @contextmanager
+    def collecting(self, collector: pytest.Collector) -> Iterator[None]:
+        """Around the collection of a module, as of all else."""
+        if not isinstance(collector, pytest.Module) or not self._has_budgets(collector):
+            yield
+            return
         automatic = self._settings.mode != "simulate"
         with pretended_imports(self._card, only_without_device=automatic) as asked:
-            report = yield
+            yield
         collector.stash[SAW_PRETENCE] = asked.was_asked
-        return report
 
     def _has_budgets(self, module: pytest.Module) -> bool:
         if self._settings.all:
             return True
         if any(_may_match(glob, module.nodeid) for glob, _ in self._settings.budgets):
             return True
-        try:
-            source = module.path.read_bytes()
-        except OSError:
-            return False  # pytest reports a module that cannot be read
-        return _NAMES.search(source) is not None
+        return asks_for_us(module)
 
 
 def _may_match(glob: str, nodeid: str) -> bool:

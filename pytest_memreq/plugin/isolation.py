@@ -22,6 +22,7 @@ import pytest
 from pytest_memreq.plugin.checks import CHECK
 from pytest_memreq.plugin.housing import NO_ROOM, ROOM, keep, told
 from pytest_memreq.plugin.meters import Meters
+from pytest_memreq.plugin.purpose import ISOLATED
 from pytest_memreq.plugin.wire import annotate, attach
 from pytest_memreq.reports.text import visible_lines
 from pytest_memreq.results import Environment, TestResult
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 RELAY = "memreq-relay"
-VARIABLE = "PYTEST_MEMREQ_ISOLATED"  # a Task, as JSON
 LOOK_SECONDS = 0.05
 SHOWN_CHARACTERS = 4000
 # Options that another plugin needs so that one test in a process of its own does not start more,
@@ -81,10 +81,10 @@ def relay_for(config: pytest.Config) -> Relay | None:
 
     Raises MemreqError where the variable holds something else.
     """
-    given = os.environ.pop(VARIABLE, None)  # a pytest that the test starts is another run
+    given = os.environ.pop(ISOLATED, None)  # a pytest that the test starts is another run
     if given is None:
         return None
-    task = build(Task, parse(given.encode("utf-8", "replace"), VARIABLE), VARIABLE)
+    task = build(Task, parse(given.encode("utf-8", "replace"), ISOLATED), ISOLATED)
     if task.claim:
         keep(task.claim)
     config.option.xmlpath = None  # the file is the other process's
@@ -179,7 +179,7 @@ def start(item: pytest.Item, directory: Path, number: int = 0, **variables: str)
         process = subprocess.Popen(  # noqa: S603 - this interpreter, and no shell
             command,
             cwd=config.invocation_params.dir,
-            env={**os.environ, VARIABLE: json.dumps(asdict(task)), **variables},
+            env={**os.environ, ISOLATED: json.dumps(asdict(task)), **variables},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -7,15 +7,12 @@ from typing import Any
 
 import pytest
 
-from pytest_memreq.gate.baseline import MISSING
-from pytest_memreq.gate.baseline_update import WHICH
-from pytest_memreq.reports.annotations import RUNNERS
-from pytest_memreq.reports.junit import FAMILIES
+from pytest_memreq.choices import JUNIT_FAMILIES, MISSING, VENDORS, WHICH
 
 MODES = ("auto", "measure", "simulate", "both", "off")
 UNCHECKED = ("fail", "skip")
 HISTORY = ("over", "all", "off")
-ANNOTATIONS = ("auto", *RUNNERS, "off")
+ANNOTATIONS = ("auto", *VENDORS, "off")
 CARDS = ("spread", "all")
 DOCTOR = "--memreq-doctor"
 FLAG = {"action": "store_const", "const": True}
@@ -34,7 +31,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "help": "where the report's files go (default: memreq-report)",
     },
     "junit_family": {
-        "choices": FAMILIES,
+        "choices": JUNIT_FAMILIES,
         "help": "memreq.xml as junit-10.xsd has it (strict, default), or with file, line and "
         "figures of each test (extended)",
     },

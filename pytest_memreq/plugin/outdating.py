@@ -15,8 +15,7 @@ import pytest
 
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.config import read_settings, style_of
-from pytest_memreq.plugin.isolation import VARIABLE
-from pytest_memreq.plugin.purpose import RUNS_NOTHING
+from pytest_memreq.plugin.purpose import ISOLATED, RUNS_NOTHING
 from pytest_memreq.plugin.ranks import ranks_of
 from pytest_memreq.reports.files import is_directory, write_reports
 from pytest_memreq.results import Results
@@ -28,7 +27,7 @@ def outdate(early_config: pytest.Config) -> None:
     """Replace the files of the report directory, where there is one and this run writes into it."""
     option = early_config.known_args_namespace
     runs_nothing = any(getattr(option, name, False) for name in ONLY_TELLS)
-    if runs_nothing or VARIABLE in os.environ:  # then the process that started this one reports
+    if runs_nothing or ISOLATED in os.environ:  # then the process that started this one reports
         return
     # What is wrong with the settings or the directory is said once pytest is configured.
     with contextlib.suppress(MemreqError):

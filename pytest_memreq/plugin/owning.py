@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from importlib.machinery import ModuleSpec
 from typing import Any
 
@@ -192,15 +193,19 @@ class Owning:
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
         """What a module makes while it is imported is its own, but for what it imports itself."""
+        with self.collecting(collector):
+            return (yield)
+
+    def collecting(self, collector: pytest.Collector) -> AbstractContextManager[None]:
+        """Around the collection of a module, as of all else."""
         if not isinstance(collector, pytest.Module) or not self._is_real:
-            return (yield)
-        path, module = str(collector.path), _module(collector)
+            return nullcontext()
+        return imports_noticed(partial(self.importing, collector))
 
-        def around(spec: ModuleSpec) -> AbstractContextManager[None]:
-            return self._working(module if spec.origin == path else IMPORTS)
-
-        with imports_noticed(around):
-            return (yield)
+    def importing(self, collector: pytest.Module, spec: ModuleSpec) -> AbstractContextManager[None]:
+        """Around the code of a module that is imported while one of tests is collected."""
+        is_its_own = spec.origin == str(collector.path)
+        return self._working(_module(collector) if is_its_own else IMPORTS)
 
     @contextmanager
     def _working(self, owner: Owner) -> Iterator[None]:

@@ -12,6 +12,9 @@ RUNS_NOTHING = (
     "cacheshow",
 )
 
+# For the process of one isolated test: what it is to do, as JSON.
+ISOLATED = "PYTEST_MEMREQ_ISOLATED"
+
 
 def runs_tests(config: pytest.Config) -> bool:
     """False for a run that only tells what there is; it has nothing to report."""

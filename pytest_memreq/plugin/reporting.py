@@ -14,8 +14,10 @@ from pytest_memreq.errors import MemreqError
 from pytest_memreq.plugin.baselines import Baselines
 from pytest_memreq.plugin.border import Problems
 from pytest_memreq.plugin.calibrating import CALIBRATION
-from pytest_memreq.plugin.config import Settings, settings_file, style_of
+from pytest_memreq.plugin.config import Settings, style_of
+from pytest_memreq.plugin.header import how_checked
 from pytest_memreq.plugin.journal import Journal
+from pytest_memreq.plugin.places import settings_file
 from pytest_memreq.plugin.purpose import is_quiet, runs_tests
 from pytest_memreq.plugin.ranks import ALONE, Ranks
 from pytest_memreq.plugin.wire import refusal_of
@@ -26,7 +28,6 @@ from pytest_memreq.reports.ranks import RankPart, merge_ranks
 from pytest_memreq.reports.rows import has_failed, needs_a_look
 from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Results, RunStatus
-from pytest_memreq.simulate.cards import DEFAULT_CARD
 
 SHOWN_WITHOUT_REPORT = ("over", "regressed", "unchecked", "error")
 # After any other the session was broken off.
@@ -69,20 +70,12 @@ class Reporting:
     def pytest_report_header(self) -> str:
         """One line: how tests are checked, and where that was set."""
         settings = self._settings
-        card = settings.gpu or DEFAULT_CARD
-        how = {
-            "auto": f"measured on a device if there is one, else simulated on {card}",
-            "measure": "measured",
-            "simulate": f"simulated on {card}",
-            "both": "simulated, and then measured",
-            "off": "off",
-        }[settings.mode]
         path = settings_file(self._config)
         where = f", settings in {path.name}" if path and settings != Settings() else ""
         writes = settings.report and runs_tests(self._config)
         files = f", report in {visible(settings.report_dir)}" if writes else ""
         told = f"{self._calibration_told()}{self._rank_told()}{where}{files}{self._baseline_told()}"
-        return f"memreq: {how}{told}"
+        return f"memreq: {how_checked(settings.mode, settings.gpu)}{told}"
 
     def _rank_told(self) -> str:
         ranks = self._ranks

@@ -50,19 +50,25 @@ class Session:
         self.owning = Owning(self.meters, settings)
         config.pluginmanager.register(self.owning, "memreq-owning")
 
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """pytest has its terminal by now."""
-        start_progress(session.config)
-
-    @pytest.hookimpl(tryfirst=True)  # before tests are deselected
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        """Of all tests, those that are deselected too, with the markers that others add here."""
+        collected = list(items)
+        outcome = yield
+        self.find_checks(config, items, collected)
+        return outcome
+
+    def find_checks(
+        self, config: pytest.Config, items: list[pytest.Item], collected: list[pytest.Item]
     ) -> None:
         """Find out what is checked; a bad marker ends the run before any test."""
+        every = dict.fromkeys([*collected, *items])
         try:
-            checks = {item: check_of(item, self.settings) for item in items}
+            checks = {item: check_of(item, self.settings) for item in every}
             judged = [item for item, check in checks.items() if check and check.is_judged]
-            check_elsewhere(config, self.settings, items, judged)
+            check_elsewhere(config, self.settings, every, judged)
         except MemreqError as error:
             refuse_run(config, items, str(error))
             return
@@ -86,6 +92,7 @@ class Session:
         if not has_checks or not runs_tests(session.config):
             return (yield)
         self.meters.load()
+        start_progress(session.config)
         with garbage.imports_set_aside() as self.aside:
             return (yield)
 

@@ -16,11 +16,11 @@ from functools import reduce
 from pathlib import Path
 from typing import Literal
 
+from pytest_memreq.choices import Vendor
 from pytest_memreq.reports.rows import evidence
 from pytest_memreq.reports.text import visible
 from pytest_memreq.results import Results, TestResult
 
-Vendor = Literal["github", "azure"]
 Level = Literal["error", "warning"]
 Pairs = tuple[tuple[str, str], ...]
 

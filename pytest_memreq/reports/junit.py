@@ -14,11 +14,11 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Literal
 from xml.etree import ElementTree as ET
 
 import junit_xml
 
+from pytest_memreq.choices import JUnitFamily
 from pytest_memreq.gate.hints import describe_hint
 from pytest_memreq.gate.verdict import SHOWN_SITES, describe_site, figure
 from pytest_memreq.reports.rows import tightest, unfinished
@@ -26,8 +26,6 @@ from pytest_memreq.reports.text import digest, distinct, visible_lines
 from pytest_memreq.requirement import METRICS, Peak
 from pytest_memreq.results import Results, TestResult
 
-Family = Literal["strict", "extended"]
-FAMILIES: tuple[Family, ...] = ("strict", "extended")
 Name = tuple[str, str]
 
 ATTRIBUTE_CHARACTERS = 900
@@ -38,7 +36,7 @@ PASSING = ("within", "improved")
 TOLD_BY_REASON = ("over", "regressed", "improved")  # its figures are what the verdict is about
 
 
-def render(results: Results, family: Family = "strict") -> str:
+def render(results: Results, family: JUnitFamily = "strict") -> str:
     """One suite, one case a checked test; the environment as the suite's properties."""
     suite = junit_xml.TestSuite("memreq", [*_cases(results)], properties=_environment(results))
     document = suite.build_xml_doc()

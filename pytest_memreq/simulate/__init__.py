@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_memreq.requirement import Finding
-from pytest_memreq.simulate.calibration import Calibration
+from pytest_memreq.resolving import resolver
 from pytest_memreq.simulate.cards import DEFAULT_CARD, Card, find_card
-from pytest_memreq.simulate.ranks import ranks_of
-from pytest_memreq.units import parse_size
 
+# Every run of pytest loads this, and few simulate.
+if TYPE_CHECKING:
+    from pytest_memreq.simulate.calibration import Calibration
+    from pytest_memreq.simulate.simulation import Simulation
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Simulation(Finding):
-    """A simulated step: its peaks, what was live at the peak of `allocated`, and the way there.
-
-    `phases` holds the number of the event that each phase begins with and its name: `forward`,
-    `backward` or `optimizer`. `possible_peak_bytes` is the peak of `allocated` if
-    library calls took the memory for themselves that they may, and which no rule derives: as much
-    as the call's arguments and results together. It is None where nothing is uncertain.
-    `rank` of `world_size` is whose requirement it is.
-    """
-
-    card: Card
-    phases: tuple[tuple[int, str], ...] = ()
-    possible_peak_bytes: int | None = None
-    world_size: int = 1
-    rank: int = 0
+__getattr__ = resolver(__name__, {"pytest_memreq.simulate.simulation": ("Simulation",)})
 
 
 def simulate(
@@ -55,8 +40,12 @@ def simulate(
     the step asks for something that only a real device, or other ranks, could answer, and
     torch.OutOfMemoryError, as the card would, where there is no room.
     """
+    from dataclasses import replace
+
     from pytest_memreq.simulate.device import PretendedDevice  # imports torch
     from pytest_memreq.simulate.groups import joined
+    from pytest_memreq.simulate.ranks import ranks_of
+    from pytest_memreq.units import parse_size
 
     ranks = ranks_of(world_size, rank)
     device = PretendedDevice(

@@ -19,14 +19,7 @@ from pytest_memreq.errors import SimulationError
 from pytest_memreq.holdings import Held, LiveBlock, nothing_held, total_bytes
 from pytest_memreq.replacing import replaced
 from pytest_memreq.requirement import Peak
-from pytest_memreq.simulate import (
-    Simulation,
-    autocast,
-    composites,
-    cuda_api,
-    storage_api,
-    tensor_api,
-)
+from pytest_memreq.simulate import autocast, composites, cuda_api, storage_api, tensor_api
 from pytest_memreq.simulate.accumulation import owners_of_a_lone_gradient
 from pytest_memreq.simulate.allocator import parse_settings, tie_of
 from pytest_memreq.simulate.attribution import Attribution
@@ -46,6 +39,7 @@ from pytest_memreq.simulate.reading import (
     reserved_by,
 )
 from pytest_memreq.simulate.recorder import Recorder
+from pytest_memreq.simulate.simulation import Simulation
 from pytest_memreq.simulate.storages import Storages
 from pytest_memreq.simulate.streams import DEVICE, Streams
 from pytest_memreq.simulate.summary import (

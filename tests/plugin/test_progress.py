@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from tests.plugin.citizen import WITHOUT_TORCH
+from tests.plugin.conftest import SCRIPTED
+
 pty = pytest.importorskip("pty")
 
 # Four seconds pass each time that somebody looks at the clock.
@@ -79,10 +82,9 @@ def test_without_a_terminal_nothing_is_shown(pytester):
 ASKED = """
 import os, pathlib, pytest
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionstart(session):
+def pytest_runtest_setup(item):
     who = os.environ.get("PYTEST_XDIST_WORKER", "here")
-    is_told = session.config.pluginmanager.has_plugin("memreq-progress")
+    is_told = item.config.pluginmanager.has_plugin("memreq-progress")
     pathlib.Path(who).write_text(str(is_told))
 """
 
@@ -100,7 +102,7 @@ def pytest_sessionstart(session):
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_on_a_terminal_it_is_told_unless_somebody_did_not_want_it(pytester, options, who, is_told):
-    pytester.makeconftest(ASKED)
-    pytester.makepyfile(test_suite="def test_plain():\n    pass\n")
-    on_a_terminal(pytester.path, *options)
+    pytester.makeconftest(WITHOUT_TORCH + SCRIPTED.read_text() + ASKED)
+    pytester.makepyfile(test_suite="def test_scripted(memreq):\n    pass\n")
+    on_a_terminal(pytester.path, "--memreq=measure", *options)
     assert (pytester.path / who).read_text() == str(is_told)

@@ -13,9 +13,10 @@ from junitparser import xunit2
 from lxml import etree
 from test_results_parser import parse_junit_xml
 
+from pytest_memreq.choices import JUNIT_FAMILIES
 from pytest_memreq.gate.baseline import Before, DeviceClass
 from pytest_memreq.gate.verdict import VERDICT_WORDS
-from pytest_memreq.reports.junit import FAMILIES, render
+from pytest_memreq.reports.junit import render
 from pytest_memreq.requirement import Breakdown, Peak, Site
 from pytest_memreq.results import Environment, Results, TestResult
 from tests.reports.hostile import NAMES
@@ -195,7 +196,7 @@ def test_other_parsers_read_what_happened(name):
         result(name, verdict, outcome, file=name, line=1, duration_seconds=SECONDS[n % 8])
         for n, (verdict, outcome) in enumerate(product(VERDICT_WORDS, OUTCOMES))
     ]
-    texts = [render(Results(tests=tuple(tests)), family) for family in FAMILIES]
+    texts = [render(Results(tests=tuple(tests)), family) for family in JUNIT_FAMILIES]
     for text, read in product(texts, READERS):
         outcomes, counts = read(text)
         assert outcomes == [*map(expected_of, tests)]
