@@ -1,5 +1,6 @@
 """What the README shows is what comes out."""
 
+import html
 import re
 import subprocess
 import sys
@@ -27,6 +28,14 @@ def test_the_first_screens_test_fails_as_shown(pytester, monkeypatch):
     shown = block("text", "<!-- output: failing -->").splitlines()
     start = result.outlines.index(shown[0])
     assert result.outlines[start : start + len(shown)] == shown
+
+
+def test_the_picture_of_a_terminal_shows_the_same():
+    """Whatever its width: it was made by `python docs/make_pictures.py`."""
+    drawn = (ROOT / "docs" / "pictures" / "terminal.svg").read_text(encoding="utf-8")
+    text = "".join(html.unescape("".join(re.findall(r"<text[^>]*>([^<]*)</text>", drawn))).split())
+    for line in block("text", "<!-- output: failing -->").splitlines():
+        assert "".join(line.split()).strip("=") in text, line
 
 
 def test_the_first_screens_test_is_six_lines():
