@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import pytest
+from _pytest.pathlib import bestrelpath
 
 from pytest_memreq.measure.backends import Backend
 from pytest_memreq.plugin.baselines import Baselines
@@ -108,7 +109,7 @@ def lines_of(
         ("card to pretend", f"{card}, {format_size(find_card(card).capacity_bytes)}"),
         *_settings(config),
         *_calibration(config),
-        ("baseline", _baseline(baselines)),
+        ("baseline", _baseline(config, baselines)),
         ("ranks", f"rank {ranks.rank} of {ranks.world_size}" if ranks.world_size > 1 else "one"),
         *_variables(os.environ),
         ("checked tests are", plan.what),
@@ -130,7 +131,8 @@ def _devices(backends: Iterable[Backend], why_none: str) -> list[tuple[str, str]
 
 def _settings(config: pytest.Config) -> list[tuple[str, str]]:
     path = settings_file(config)
-    file = "no pyproject.toml in the rootdir" if path is None else str(path)
+    here = config.invocation_params.dir
+    file = "no pyproject.toml in the rootdir" if path is None else bestrelpath(here, path)
     rows = [
         ("setting", f"{key} = {value!r}, by {place}")
         for key, (value, place) in told(config).items()
@@ -143,10 +145,11 @@ def _calibration(config: pytest.Config) -> list[tuple[str, str]]:
     return [] if calibration is None else [("calibration", f"of {calibration}")]
 
 
-def _baseline(baselines: Baselines | None) -> str:
+def _baseline(config: pytest.Config, baselines: Baselines | None) -> str:
     if baselines is None:
         return "none"
-    return f"{baselines.path}, {len(baselines.baseline.entries)} entries"
+    name = bestrelpath(config.invocation_params.dir, baselines.path)
+    return f"{name}, {len(baselines.baseline.entries)} entries"
 
 
 def _variables(variables: Mapping[str, str]) -> list[tuple[str, str]]:

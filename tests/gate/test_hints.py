@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from pytest_memreq.simulate import simulate
 
 MIB = 2**20
 CUDA = "cuda"
+DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "hints.md").read_text(encoding="utf-8")
 
 
 def words(step, **options):
@@ -289,6 +291,7 @@ def test_the_evidence_is_in_bytes_and_of_the_peak():
         "112.00 MiB (117,440,512 bytes), 67% of the peak, was made in modules while autograd "
         "recorded 18 operations, and nothing called backward"
     )
+    assert f"hint (no_grad): {hint.evidence}\n" in DOCUMENT
     assert describe_hint(hint)[1] == (
         "  where no gradients are wanted, run it under torch.no_grad() or torch.inference_mode()"
     )
