@@ -49,6 +49,9 @@ def _create_elsewhere(
     kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     if like is None or not is_meta(like) or tracer.is_foreign(like):
         return func(*args, **kwargs)
+    known = tracer.values.of(like)
+    if operator.name == "aten._to_copy" and known is not None:
+        return func(known, *args[1:], **kwargs)
     if operator.name == "aten._to_copy":
         tracer.pretend("values copied to the CPU")
     shape = func(*args, **{**kwargs, "device": _META})

@@ -1,7 +1,8 @@
 """Operators that need more than their meta kernel: those that read values, and a few others.
 
-Nothing has a value on the pretended card. What asks for one gets the most ordinary answer, and
-the result lists who asked. Shapes that depend on values take their upper bound, and are listed.
+Little has a value on the pretended card (see `values`). What asks for another gets the most
+ordinary answer, and the result lists who asked. Shapes that depend on values take their upper
+bound, and are listed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ def _item(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
     tensor = args[0]
     if not is_meta(tensor):
         return NotImplemented
+    known = tracer.values.of(tensor)
+    if known is not None:
+        return known.item()
     block = tracer.storages.block_of(tensor)
     tracer.pretend("item()")
     if tensor.dtype is torch.bool:
@@ -42,6 +46,9 @@ def _item(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
 def _equal(tracer: Tracer, func: OpOverload, args: Any, _kwargs: Any) -> Any:
     if not any(isinstance(arg, Tensor) and is_meta(arg) for arg in args):
         return NotImplemented
+    known = [tracer.values.of(arg) if isinstance(arg, Tensor) else arg for arg in args]
+    if not any(each is None for each in known):
+        return func(*known)
     tracer.pretend(f"{func.__name__.partition('.')[0]}()")
     return True
 
@@ -61,6 +68,9 @@ def _copy_to_cpu(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> 
         return _echoed(tracer, target, source)
     if is_meta(target):
         return NotImplemented
+    known = tracer.values.of(source)
+    if known is not None:
+        return target.copy_(known)
     tracer.pretend("values copied to the CPU")
     return target.zero_()
 

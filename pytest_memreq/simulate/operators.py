@@ -23,7 +23,9 @@ class Operator:
 
     An operator `depends_on_shapes` if it makes fresh tensors, or `changes_first`, its first
     argument, and does nothing else. One that `only_writes` changes some of its arguments' values:
-    without values there is nothing to do. `overload` is its name as torch.library takes it.
+    without values there is nothing to do. One that `writes` may change values. One that
+    `has_values` computes its result from its arguments alone, one that `is_unset` gives what has
+    no values yet. `overload` is its name as torch.library takes it.
     """
 
     name: str
@@ -37,6 +39,9 @@ class Operator:
     depends_on_shapes: bool
     is_foreach: bool
     only_writes: bool
+    writes: bool
+    has_values: bool
+    is_unset: bool
 
 
 # Operators that cuBLAS runs, each with a workspace of its own handle and stream:
@@ -144,6 +149,11 @@ RESULTS_ON_CARD: dict[str, tuple[int, ...] | Callable[[Any], tuple[int, ...]]] =
     "aten._scaled_dot_product_efficient_attention": _efficient_attention_results,
 }
 
+# What these make has no values yet.
+UNSET = ("aten::empty", "aten::new_empty")
+# What these change has other memory than before.
+GIVEN = ("aten::resize", "aten::set_")
+
 # What is usually true of tensors of which no comparison is known (see `truth`).
 USUALLY_TRUE = frozenset(f"aten.{name}" for name in ("all", "_is_all_true", "isclose", "mul"))
 
@@ -174,6 +184,9 @@ def describe(func: OpOverload) -> Operator:
         changes_first=changes_first,
         depends_on_shapes=is_fresh or changes_first,
         only_writes=schema.is_mutable and schema.name.endswith("_") and not fresh,
+        writes=schema.is_mutable or not schema.name.startswith("aten::"),
+        has_values=schema.name.startswith("aten::") and not schema.name.startswith(GIVEN),
+        is_unset=schema.name.startswith(UNSET),
         is_foreach=schema.name.startswith("aten::_foreach_"),
     )
 

@@ -1,0 +1,159 @@
+"""Values of whole numbers and truths on the pretended card, as far as code gave them itself.
+
+Loops end by them (`generate()` counts what is finished), and lengths and indices are copied to the
+card and read there. So what is made from numbers of the program, or copied from the CPU, is
+computed on the CPU too, as long as it is small and follows from nothing unknown.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from pytest_memreq.simulate.operators import Operator
+from pytest_memreq.simulate.storages import as_tuple, is_meta, key_of, storage_of, tensors_in
+from pytest_memreq.simulate.truth import BOTH, EITHER
+
+MOST = 2**18  # numbers in a tensor: computing them takes some hundred microseconds
+WHOLE = frozenset(
+    (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # no rounding
+)
+_CPU = torch.device("cpu")
+_RANDOM = torch.Tag.nondeterministic_seeded
+# What the CPU may say where the card would not, or not so: nothing is known then.
+_REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
+
+
+class Unknown(Exception):  # noqa: N818 - not an error: the value is not known
+    """An argument whose values nobody knows."""
+
+
+class _Kept(NamedTuple):
+    """The numbers of a storage, flat, and what tells that the storage is gone."""
+
+    numbers: Tensor
+    storage: weakref.ref[Any]
+
+
+class Values:
+    """What is known of the values of pretended tensors, by their storage."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, _Kept] = {}
+
+    def of(self, tensor: Tensor) -> Tensor | None:
+        """The tensor's values as a tensor on the CPU, None where they are not known."""
+        if not is_meta(tensor):
+            return tensor if tensor.numel() <= MOST else None
+        kept = self._kept.get(key_of(tensor) or 0) if tensor.dtype in WHOLE else None
+        if kept is None or kept.numbers.dtype is not tensor.dtype:
+            return None
+        return kept.numbers.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+
+    def number(self, tensor: Tensor) -> int | None:
+        """What all of the tensor's values are, None where they differ or are not known."""
+        known = self.of(tensor)
+        if known is None or known.dtype not in WHOLE or not known.numel():
+            return None
+        first = int(known.flatten()[0])
+        return first if bool((known == first).all()) else None
+
+    def follow(
+        self, func: OpOverload, operator: Operator, args: Any, kwargs: Any, result: Any
+    ) -> None:
+        """An operator ran on meta: its values are what the CPU makes of those that are known."""
+        if operator.writes:
+            changed = [tensor for tensor in _written(func, args, kwargs) if _is_whole(tensor)]
+            if changed and self._computed(func, operator, args, kwargs) is None:
+                for tensor in changed:
+                    self._kept.pop(key_of(tensor) or 0, None)
+        elif operator.makes_storage:
+            made = [tensor for tensor in tensors_in(as_tuple(result)) if _is_whole(tensor)]
+            if not made or any(tensor.numel() > MOST for tensor in made):
+                return
+            if operator.is_unset:  # whatever it holds is as good as nothing
+                self.keep(result, torch.zeros(result.shape, dtype=result.dtype))
+            else:
+                self._keep(result, self._computed(func, operator, args, kwargs))
+
+    def _computed(self, func: OpOverload, operator: Operator, args: Any, kwargs: Any) -> Any:
+        """None where it cannot be said; what operators change, they change in what is kept."""
+        if not operator.has_values or _RANDOM in func.tags:
+            return None
+        try:
+            given = {name: self._given(value) for name, value in kwargs.items()}
+            return func(*map(self._given, args), **{**given, **_on_cpu(given)})
+        except Unknown:
+            return self._decided(operator.name, list(tensors_in(args)))
+        except _REFUSALS:
+            return None
+
+    def _given(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            known = self.of(value)
+            if known is None:
+                raise Unknown
+            return known
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self._given, value))
+        return value
+
+    def _decided(self, name: str, tensors: list[Tensor]) -> Tensor | None:
+        """One side alone decides: nothing and whatever is nothing, all or whatever is all."""
+        if name not in BOTH | EITHER:
+            return None
+        for known in map(self.of, tensors):
+            if known is not None and _decides(name, known):
+                return known.expand(torch.broadcast_shapes(*(each.shape for each in tensors)))
+        return None
+
+    def _keep(self, result: Any, computed: Any) -> None:
+        for made, numbers in zip(as_tuple(result), as_tuple(computed), strict=False):
+            if isinstance(numbers, Tensor) and isinstance(made, Tensor) and _is_whole(made):
+                self.keep(made, numbers)
+
+    def keep(self, made: Tensor, numbers: Tensor) -> None:
+        """The fresh tensor `made` has these numbers, on the CPU, if there are not too many."""
+        storage = storage_of(made)
+        room = storage.nbytes() // made.element_size()
+        if room > MOST or made.shape != numbers.shape:
+            return  # a shape that depends on values is as large as it can be
+        flat = torch.zeros(room, dtype=made.dtype)
+        flat.as_strided(made.size(), made.stride(), made.storage_offset()).copy_(numbers)
+        key = storage._cdata
+
+        def gone(reference: weakref.ref[Any]) -> None:
+            kept = self._kept.get(key)
+            if kept is not None and kept.storage is reference:
+                del self._kept[key]
+
+        self._kept[key] = _Kept(flat, weakref.ref(storage, gone))
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    return tensor.dtype in WHOLE and is_meta(tensor) and tensor.layout is torch.strided
+
+
+def _decides(name: str, known: Tensor) -> bool:
+    if name in BOTH:
+        return not known.any()
+    return known.dtype is torch.bool and bool(known.all())
+
+
+def _written(func: OpOverload, args: Any, kwargs: Any) -> Iterator[Tensor]:
+    """The tensors that an operator may have changed: by its schema, or any where that is silent."""
+    schema = func._schema
+    for at, given in enumerate(schema.arguments):
+        if schema.is_mutable and (given.alias_info is None or not given.alias_info.is_write):
+            continue
+        yield from tensors_in((args[at] if at < len(args) else kwargs.get(given.name),))
+
+
+def _on_cpu(kwargs: dict[str, Any]) -> dict[str, Any]:
+    there = {"device": _CPU, "pin_memory": None}
+    return {name: value for name, value in there.items() if name in kwargs}
