@@ -49,11 +49,12 @@ def _create_elsewhere(
     kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     if like is None or not is_meta(like) or tracer.is_foreign(like):
         return func(*args, **kwargs)
+    if operator.name != "aten._to_copy":
+        return func(*args, **kwargs)  # it asks for the shape alone
     known = tracer.values.of(like)
-    if operator.name == "aten._to_copy" and known is not None:
+    if known is not None:
         return func(known, *args[1:], **kwargs)
-    if operator.name == "aten._to_copy":
-        tracer.pretend("values copied to the CPU")
+    tracer.pretend("values copied to the CPU")
     shape = func(*args, **{**kwargs, "device": _META})
     return torch.zeros_like(shape, device=_CPU)
 

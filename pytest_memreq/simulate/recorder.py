@@ -157,7 +157,7 @@ class Recorder:
         block = self.storages.block_of(tensor)
         return None if block is None else block.truth
 
-    def _number_in(self, tensor: Tensor) -> int | None:
+    def _number_in(self, tensor: Tensor) -> int | float | None:
         known = self.values.number(tensor)
         if known is None and self._truth_in(tensor) is False:
             return 0

@@ -36,7 +36,7 @@ from pytest_memreq.simulate.storages import (
     is_meta,
     tensors_in,
 )
-from pytest_memreq.simulate.values import WHOLE
+from pytest_memreq.simulate.values import MOST
 from pytest_memreq.simulate.workspaces import goes_to_lt
 
 _CPU = torch.device("cpu")
@@ -159,7 +159,7 @@ class Tracer(TorchDispatchMode):
     def adopt(self, tensor: Tensor, make_numbers: Callable[[], Tensor] | None = None) -> Tensor:
         """A meta tensor made out of the mode's sight is one of the card's inputs."""
         self.allocate(tensor, "aten._to_copy", is_input=True)
-        if make_numbers is not None and tensor.dtype in WHOLE:
+        if make_numbers is not None and tensor.numel() <= MOST.get(tensor.dtype, 0):
             self.values.keep(tensor, make_numbers())
         return tensor
 

@@ -33,7 +33,7 @@ def truth_of(
     name: str,
     args: Any,
     known: Callable[[Tensor], bool | None],
-    number: Callable[[Tensor], int | None],
+    number: Callable[[Tensor], int | float | None],
 ) -> bool | None:
     """Of the result of an operator, by what is `known` of its arguments; None if it is not.
 

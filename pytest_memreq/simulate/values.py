@@ -1,14 +1,14 @@
-"""Values of whole numbers and truths on the pretended card, as far as code gave them itself.
+"""Values of small tensors on the pretended card, as far as code gave them itself.
 
-Loops end by them (`generate()` counts what is finished), and lengths and indices are copied to the
-card and read there. So what is made from numbers of the program, or copied from the CPU, is
-computed on the CPU too, as long as it is small and follows from nothing unknown.
+Loops end by them (`generate()` counts what is finished), lengths and indices are copied to the
+card and read there, and kernels are chosen by them (`torch.all(mask == 1)`). So what is made from
+numbers of the program, or of whole numbers copied from the CPU, is computed on the CPU too, as long
+as it is small and follows from nothing unknown.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -19,10 +19,11 @@ from pytest_memreq.simulate.operators import Operator
 from pytest_memreq.simulate.storages import as_tuple, is_meta, key_of, storage_of, tensors_in
 from pytest_memreq.simulate.truth import BOTH, EITHER
 
-MOST = 2**18  # numbers in a tensor: computing them takes some hundred microseconds
-WHOLE = frozenset(
-    (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)  # no rounding
-)
+# Numbers in a tensor, by its type: computing them takes some hundred microseconds. Masks and
+# lengths may be large; of what is no whole number, it is masks and scales that are looked at.
+_WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_OTHER = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+MOST = {**dict.fromkeys(_WHOLE, 2**18), **dict.fromkeys(_OTHER, 2**16)}
 _CPU = torch.device("cpu")
 _RANDOM = torch.Tag.nondeterministic_seeded
 # What the CPU may say where the card would not, or not so: nothing is known then.
@@ -49,18 +50,18 @@ class Values:
     def of(self, tensor: Tensor) -> Tensor | None:
         """The tensor's values as a tensor on the CPU, None where they are not known."""
         if not is_meta(tensor):
-            return tensor if tensor.numel() <= MOST else None
-        kept = self._kept.get(key_of(tensor) or 0) if tensor.dtype in WHOLE else None
+            return tensor if _is_told(tensor) else None
+        kept = self._kept.get(key_of(tensor) or 0)
         if kept is None or kept.numbers.dtype is not tensor.dtype:
             return None
         return kept.numbers.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
 
-    def number(self, tensor: Tensor) -> int | None:
+    def number(self, tensor: Tensor) -> int | float | None:
         """What all of the tensor's values are, None where they differ or are not known."""
         known = self.of(tensor)
-        if known is None or known.dtype not in WHOLE or not known.numel():
+        if known is None or not known.numel():
             return None
-        first = int(known.flatten()[0])
+        first: int | float = known.flatten()[0].item()
         return first if bool((known == first).all()) else None
 
     def follow(
@@ -68,13 +69,14 @@ class Values:
     ) -> None:
         """An operator ran on meta: its values are what the CPU makes of those that are known."""
         if operator.writes:
-            changed = [tensor for tensor in _written(func, args, kwargs) if _is_whole(tensor)]
+            changed = [
+                each for each in operator.written(args, kwargs) if key_of(each) in self._kept
+            ]
             if changed and self._computed(func, operator, args, kwargs) is None:
                 for tensor in changed:
                     self._kept.pop(key_of(tensor) or 0, None)
         elif operator.makes_storage:
-            made = [tensor for tensor in tensors_in(as_tuple(result)) if _is_whole(tensor)]
-            if not made or any(tensor.numel() > MOST for tensor in made):
+            if not all(map(_may_be_known, tensors_in(as_tuple(result)))):
                 return
             if operator.is_unset:  # whatever it holds is as good as nothing
                 self.keep(result, torch.zeros(result.shape, dtype=result.dtype))
@@ -114,14 +116,14 @@ class Values:
 
     def _keep(self, result: Any, computed: Any) -> None:
         for made, numbers in zip(as_tuple(result), as_tuple(computed), strict=False):
-            if isinstance(numbers, Tensor) and isinstance(made, Tensor) and _is_whole(made):
+            if isinstance(numbers, Tensor) and isinstance(made, Tensor):
                 self.keep(made, numbers)
 
     def keep(self, made: Tensor, numbers: Tensor) -> None:
         """The fresh tensor `made` has these numbers, on the CPU, if there are not too many."""
         storage = storage_of(made)
         room = storage.nbytes() // made.element_size()
-        if room > MOST or made.shape != numbers.shape:
+        if room > MOST[made.dtype] or made.shape != numbers.shape:
             return  # a shape that depends on values is as large as it can be
         flat = torch.zeros(room, dtype=made.dtype)
         flat.as_strided(made.size(), made.stride(), made.storage_offset()).copy_(numbers)
@@ -135,23 +137,20 @@ class Values:
         self._kept[key] = _Kept(flat, weakref.ref(storage, gone))
 
 
-def _is_whole(tensor: Tensor) -> bool:
-    return tensor.dtype in WHOLE and is_meta(tensor) and tensor.layout is torch.strided
+def _may_be_known(tensor: Tensor) -> bool:
+    is_small = tensor.numel() <= MOST.get(tensor.dtype, 0)
+    return is_small and is_meta(tensor) and tensor.layout is torch.strided
+
+
+def _is_told(tensor: Tensor) -> bool:
+    """True for a tensor of the CPU that says what is to be done; parameters say nothing."""
+    return tensor.numel() <= (MOST[tensor.dtype] if tensor.dtype in _WHOLE else 1)
 
 
 def _decides(name: str, known: Tensor) -> bool:
     if name in BOTH:
         return not known.any()
     return known.dtype is torch.bool and bool(known.all())
-
-
-def _written(func: OpOverload, args: Any, kwargs: Any) -> Iterator[Tensor]:
-    """The tensors that an operator may have changed: by its schema, or any where that is silent."""
-    schema = func._schema
-    for at, given in enumerate(schema.arguments):
-        if schema.is_mutable and (given.alias_info is None or not given.alias_info.is_write):
-            continue
-        yield from tensors_in((args[at] if at < len(args) else kwargs.get(given.name),))
 
 
 def _on_cpu(kwargs: dict[str, Any]) -> dict[str, Any]:

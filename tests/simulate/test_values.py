@@ -113,7 +113,7 @@ def test_what_is_too_large_to_be_computed_is_not_known():
 
 def test_a_loop_that_waits_for_a_made_up_value_is_ended_and_named():
     def step():
-        x = torch.zeros((), device="cuda")
+        x = torch.randn((), device="cuda")
         while x.item() < 1:
             pass
 
