@@ -110,6 +110,5 @@ def test_a_card_that_is_one_tests_own_is_named_beside_it(pytester):
     )
     result = pytester.runpytest_subprocess("--memreq=simulate", "--memreq-report")
     assert result.ret == 0
-    said = result.stdout.str()
-    assert said.count("simulated on ") == 2
-    result.stdout.fnmatch_lines(["simulated on NVIDIA H200*", "*simulated on *RTX 4090"])
+    beside = [line for line in result.outlines if line.startswith("    simulated on NVIDIA ")]
+    assert len(beside) == 1
