@@ -92,3 +92,23 @@ def test_what_leaves_a_test_unchecked_says_what_to_do(
     result = pytester.runpytest_subprocess(option)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"*memreq: unchecked: {said}"])
+
+
+def test_a_card_that_is_one_tests_own_is_named_beside_it(pytester):
+    pytester.makepyfile(
+        """
+        import pytest, torch
+
+        @pytest.mark.max_gpu_memory("1 GiB")
+        def test_default():
+            torch.ones(3, device="cuda")
+
+        @pytest.mark.max_gpu_memory("1 GiB", gpu="RTX 4090")
+        def test_own():
+            torch.ones(3, device="cuda")
+        """
+    )
+    result = pytester.runpytest_subprocess("--memreq=simulate", "--memreq-report")
+    assert result.ret == 0
+    beside = [line for line in result.outlines if line.startswith("    simulated on NVIDIA ")]
+    assert len(beside) == 1
