@@ -54,9 +54,9 @@ def _create_elsewhere(
     known = tracer.values.of(like)
     if known is not None:
         return func(known, *args[1:], **kwargs)
-    tracer.pretend("values copied to the CPU")
     shape = func(*args, **{**kwargs, "device": _META})
-    return torch.zeros_like(shape, device=_CPU)
+    number = tracer.made_up(like, "values copied to the CPU")
+    return torch.full_like(shape, number, device=_CPU)
 
 
 def _requested_device(given: Any, like: Tensor | None) -> torch.device:

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pytest_memreq.simulate.collectives import COLLECTIVES
 from pytest_memreq.simulate.kernels.indexing import MASKS, as_positions
 from pytest_memreq.simulate.kernels.selecting import CONSECUTIVE_ASKED, UNIQUE_ASKED
-from pytest_memreq.simulate.operators import USUALLY_TRUE, describe
+from pytest_memreq.simulate.operators import describe
 from pytest_memreq.simulate.storages import is_meta, storage_of
 from pytest_memreq.simulate.tracer import Handler, Tracer
 
@@ -32,15 +32,7 @@ def _item(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
     if not is_meta(tensor):
         return NotImplemented
     known = tracer.values.of(tensor)
-    if known is not None:
-        return known.item()
-    block = tracer.storages.block_of(tensor)
-    tracer.pretend("item()")
-    if tensor.dtype is torch.bool:
-        if block is None or block.truth is None:
-            return block is not None and block.operator in USUALLY_TRUE
-        return block.truth
-    return torch.zeros((), dtype=tensor.dtype).item()
+    return tracer.made_up(tensor, "item()") if known is None else known.item()
 
 
 def _equal(tracer: Tracer, func: OpOverload, args: Any, _kwargs: Any) -> Any:
@@ -71,8 +63,7 @@ def _copy_to_cpu(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> 
     known = tracer.values.of(source)
     if known is not None:
         return target.copy_(known)
-    tracer.pretend("values copied to the CPU")
-    return target.zero_()
+    return target.fill_(tracer.made_up(source, "values copied to the CPU"))
 
 
 def _is_of_buckets() -> bool:

@@ -23,6 +23,7 @@ from pytest_memreq.simulate.truth import truth_of
 from pytest_memreq.simulate.values import Values
 from pytest_memreq.simulate.workspaces import Workspaces
 
+CAST = "aten._to_copy"
 TRUTHS = frozenset((torch.bool, torch.int64))  # and how many there are
 _META = torch.device("meta")
 
@@ -145,7 +146,7 @@ class Recorder:
         return list(taken.values())
 
     def _note_truth(self, tensor: Tensor, name: str, args: Any) -> None:
-        if tensor.dtype in TRUTHS:
+        if tensor.dtype in TRUTHS or name == CAST:
             block = self.storages.block_of(tensor)
             if block is not None:
                 block.truth = truth_of(name, args, self._truth_in, self._number_in)

@@ -26,7 +26,7 @@ from pytest_memreq.simulate.accumulation import (
 from pytest_memreq.simulate.composites import Kernel
 from pytest_memreq.simulate.creation import create
 from pytest_memreq.simulate.kernels import has_rule
-from pytest_memreq.simulate.operators import Operator, describe, refuse_mixed
+from pytest_memreq.simulate.operators import USUALLY_TRUE, Operator, describe, refuse_mixed
 from pytest_memreq.simulate.recorder import Recorder
 from pytest_memreq.simulate.shape_rules import SHAPES
 from pytest_memreq.simulate.shapes import Shapes
@@ -109,7 +109,7 @@ class Tracer(TorchDispatchMode):
         before, self.in_kernel = self.in_kernel, True
         try:
             result = self._run(func, operator, args, kwargs)
-            self.values.follow(func, operator, args, kwargs, result)
+            self._follow(func, operator, args, kwargs, result)
         finally:
             self.in_kernel = before
         return result
@@ -177,6 +177,24 @@ class Tracer(TorchDispatchMode):
                 "that waits for another never ends; let it end by a count, or measure this test "
                 "on a device (--memreq measure)"
             )
+
+    def made_up(self, tensor: Tensor, what: str) -> Any:
+        """The number that an element of a tensor is taken to be, of which nothing is known."""
+        self.pretend(what)
+        block = self.storages.block_of(tensor)
+        if block is not None and block.truth is not None:
+            return torch.tensor(block.truth, dtype=tensor.dtype).item()
+        if tensor.dtype is torch.bool:
+            return block is not None and block.operator in USUALLY_TRUE
+        return torch.zeros((), dtype=tensor.dtype).item()
+
+    def _follow(
+        self, func: OpOverload, operator: Operator, args: Any, kwargs: Any, result: Any
+    ) -> None:
+        if not self.values.is_vote(operator, args):
+            self.values.follow(func, operator, args, kwargs, result)
+        else:
+            self.pretend("what ranks agree on")  # each is taken to say what this one says
 
     def _decompose(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
         name = describe(func).overload

@@ -25,6 +25,8 @@ _WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.i
 _OTHER = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 MOST = {**dict.fromkeys(_WHOLE, 2**18), **dict.fromkeys(_OTHER, 2**16)}
 _CPU = torch.device("cpu")
+_CAST = "aten._to_copy"
+_VOTES = (3, 4, 5, 6)  # c10d::ReduceOp: MIN, MAX, BAND, BOR
 _RANDOM = torch.Tag.nondeterministic_seeded
 # What the CPU may say where the card would not, or not so: nothing is known then.
 _REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
@@ -83,11 +85,19 @@ class Values:
             else:
                 self._keep(result, self._computed(func, operator, args, kwargs))
 
+    def is_vote(self, operator: Operator, args: Any) -> bool:
+        """True for the least, most, and so on of what ranks say; what this one says is known."""
+        if operator.name != "c10d.allreduce_" or args[2].op() not in _VOTES:
+            return False
+        return all(self.of(tensor) is not None for tensor in args[0])
+
     def _computed(self, func: OpOverload, operator: Operator, args: Any, kwargs: Any) -> Any:
         """None where it cannot be said; what operators change, they change in what is kept."""
         if not operator.has_values or _RANDOM in func.tags:
             return None
         try:
+            if operator.takes_device and operator.name != _CAST:  # a tensor gives its shape alone
+                return func(*args, **{**kwargs, "device": _CPU, "pin_memory": None})
             given = {name: self._given(value) for name, value in kwargs.items()}
             return func(*map(self._given, args), **{**given, **_on_cpu(given)})
         except Unknown:
