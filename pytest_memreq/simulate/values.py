@@ -8,6 +8,7 @@ as it is small and follows from nothing unknown.
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from typing import Any, NamedTuple
 
@@ -96,23 +97,25 @@ class Values:
         if not operator.has_values or _RANDOM in func.tags:
             return None
         try:
-            if operator.takes_device and operator.name != _CAST:  # a tensor gives its shape alone
-                return func(*args, **{**kwargs, "device": _CPU, "pin_memory": None})
-            given = {name: self._given(value) for name, value in kwargs.items()}
-            return func(*map(self._given, args), **{**given, **_on_cpu(given)})
+            given = [self._given(value, operator) for value in args]
+            named = {name: self._given(value, operator) for name, value in kwargs.items()}
         except Unknown:
             return self._decided(operator.name, list(tensors_in(args)))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what there is to warn of, meta has said
+                return func(*given, **{**named, **_on_cpu(operator, named)})
         except _REFUSALS:
             return None
 
-    def _given(self, value: Any) -> Any:
+    def _given(self, value: Any, operator: Operator) -> Any:
         if isinstance(value, Tensor):
-            known = self.of(value)
+            known = value if _asks_shapes(operator) else self.of(value)
             if known is None:
                 raise Unknown
             return known
         if isinstance(value, (list, tuple)):
-            return type(value)(map(self._given, value))
+            return type(value)(self._given(each, operator) for each in value)
         return value
 
     def _decided(self, name: str, tensors: list[Tensor]) -> Tensor | None:
@@ -163,6 +166,11 @@ def _decides(name: str, known: Tensor) -> bool:
     return known.dtype is torch.bool and bool(known.all())
 
 
-def _on_cpu(kwargs: dict[str, Any]) -> dict[str, Any]:
-    there = {"device": _CPU, "pin_memory": None}
-    return {name: value for name, value in there.items() if name in kwargs}
+def _asks_shapes(operator: Operator) -> bool:
+    return operator.takes_device and operator.name != _CAST
+
+
+def _on_cpu(operator: Operator, kwargs: dict[str, Any]) -> dict[str, Any]:
+    if _asks_shapes(operator) or "device" in kwargs:
+        return {"device": _CPU, "pin_memory": None} if "pin_memory" in kwargs else {"device": _CPU}
+    return {}
