@@ -21,6 +21,8 @@ from torch.nn import functional
 from benchmarks.rank_scripts import GPT, MIXED, SCRIPTS, sharded
 from benchmarks.results import Benchmark, markdown, resident_bytes, run
 from pytest_memreq import Parallelism, Transformer, estimate, simulate
+from pytest_memreq.simulate.versions import torch_version
+from pytest_memreq.simulate.workspaces import LARGE_BYTES, TRANSIENT_SINCE
 
 TRACKED = (("fsdp of 8", 8), ("fsdp of 64", 64))
 
@@ -103,7 +105,7 @@ def closed_form(size, steps=1):
         "embedding, head and positions, gathered": 2 * (2 * rows + size.length) * size.width,
         "gradient of the head": 2 * size.vocabulary * size.width,
         "logits, which the name keeps": 2 * size.length * size.vocabulary,
-        "workspaces of cuBLAS": 2 * 32 * 2**20,
+        "workspaces of cuBLAS": (1 if torch_version() >= TRANSIENT_SINCE else 2) * LARGE_BYTES,
     }
 
 

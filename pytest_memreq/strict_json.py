@@ -74,6 +74,8 @@ def check_format(raw: Mapping[str, Any], known: int, where: str) -> None:
         raise MemreqError(
             f"{where}: is of format {shown(given)}, made by a newer version; this one reads {known}"
         )
+    if "format" not in raw:
+        raise MemreqError(f'{where}: is no file of memreq: it has no "format"; right is {known}')
     raise MemreqError(f'{where}: has "format" {shown(given)}; right is {known}')
 
 

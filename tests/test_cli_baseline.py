@@ -95,7 +95,7 @@ def test_entries_are_chosen(run, tmp_path, options, listed):
     ("content", "words"),
     [
         (b"", "is not JSON"),
-        (b"{}", 'has "format" null'),
+        (b"{}", 'is no file of memreq: it has no "format"'),
         (b"[" * 100_000, "nested too deep"),
         (b'{"format": 1, "entries": [{}, "end"]}', "entries[0]: has no 'nodeid'"),
         (b'{"format": 7}', "is of format 7, made by a newer version"),

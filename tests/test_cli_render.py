@@ -125,7 +125,7 @@ def test_the_summary_is_appended(capsys, directory, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere: is no directory of a report"),
+        (["nowhere"], "nowhere: is no directory of a report; pytest --memreq-report makes one"),
         ([], "memreq-report: has neither memreq.json nor journal.jsonl: no run reported"),
     ],
 )

@@ -32,7 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command on `argv`, or on the process's arguments, and return its exit code."""
     _print_whatever_comes()
     try:
-        arguments = _parser().parse_args(argv)
+        arguments, left = _parser().parse_known_args(argv)
+        if left:
+            raise MemreqError(
+                f"unrecognized arguments: {' '.join(left)}; see {arguments.command} --help"
+            )
         code: int = arguments.run(arguments)
     except MemreqError as error:
         print(f"memreq: {visible(str(error))}", file=sys.stderr)
@@ -80,4 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     outputs.add_to(commands.add_parser("outputs", help="a report's verdicts for $GITHUB_OUTPUT"))
     adopt.add_to(commands.add_parser("adopt", help="markers instead of hand-rolled assertions"))
+    for command in commands.choices.values():
+        command.set_defaults(command=command.prog)
     return parser

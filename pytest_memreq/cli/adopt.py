@@ -108,7 +108,11 @@ def _why_not_read(error: BaseException) -> str:
         return f"cannot be read: {error.strerror}"
     if isinstance(error, (RecursionError, MemoryError)):  # ast raises either for such
         return "is nested too deep to be read"
-    return str(error) if isinstance(error, MemreqError) else f"is not Python: {error}"
+    return (
+        str(error)
+        if isinstance(error, MemreqError)
+        else f"is not Python: {str(error).replace('<unknown>, ', '')}"
+    )
 
 
 def _read(path: Path) -> bytes:

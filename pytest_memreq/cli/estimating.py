@@ -13,7 +13,7 @@ from pytest_memreq.cli.tables import as_document, as_text
 from pytest_memreq.errors import MemreqError
 from pytest_memreq.estimate.activations import RECOMPUTATIONS
 from pytest_memreq.estimate.formula import TASKS, Setup, requirement, setup_of
-from pytest_memreq.estimate.lookup import check_divides
+from pytest_memreq.estimate.lookup import check_count, check_divides
 from pytest_memreq.estimate.parallelism import Parallelism
 from pytest_memreq.estimate.precisions import PRECISIONS
 
@@ -151,6 +151,7 @@ def _parallelism(arguments: argparse.Namespace) -> Parallelism:
     degrees = {name: degree for name, degree in degrees.items() if degree is not None}
     alone = Parallelism(**degrees | {"expert": 1})
     ranks = alone.ranks if arguments.ranks is None else arguments.ranks
+    check_count("ranks", ranks)
     check_divides("ranks", ranks, "tensor x pipeline", alone.ranks)
     return Parallelism(
         **degrees,

@@ -33,14 +33,30 @@ class Fit:
 
 def limits_of(budget: str | None, gpu: str | None) -> list[Limit]:
     """The limits of --budget and --gpu."""
-    card = None if gpu is None else find_card(gpu)
+    card = None if gpu is None else card_of(gpu)
     limits = [] if card is None else [Limit(name=card.name, bytes=card.capacity_bytes)]
     if budget is not None:
-        limit = parse_limit(budget)
+        limit = limit_of(budget)
         name = f"the budget of {format_limit(limit)}"
         size_bytes = limit if isinstance(limit, int) else _share(limit, card)
         limits.append(Limit(name=name, bytes=size_bytes))
     return limits
+
+
+def card_of(gpu: str) -> Card:
+    """The card that --gpu names."""
+    try:
+        return find_card(gpu)
+    except MemreqError as error:
+        raise MemreqError(f"--gpu: {error}") from None
+
+
+def limit_of(budget: str) -> int | float:
+    """What --budget says: bytes, or the share of a card."""
+    try:
+        return parse_limit(budget)
+    except MemreqError as error:
+        raise MemreqError(f"--budget: {error}") from None
 
 
 def _share(share: float, card: Card | None) -> int:

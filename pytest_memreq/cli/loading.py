@@ -66,7 +66,7 @@ def _module(target: str) -> Any:
 
     found = import_object(target, "model; write package.module:factory")
     try:
-        model = found if is_module(found) else on_meta(found)
+        model = found if is_module(found) or not callable(found) else on_meta(found)
     except (Exception, SystemExit) as error:  # the user's code runs here and may raise anything
         raise MemreqError(_why_no_model(target, error)) from error
     if not is_module(model):
@@ -93,7 +93,9 @@ def import_object(target: str, what: str) -> Any:
 
 def _why_no_model(target: str, error: BaseException) -> str:
     said = " ".join(str(error).split()) or "no message"
-    return f"{target} could not be loaded: {type(error).__name__}: {said}"
+    is_path = isinstance(error, ImportError) and re.search(r"\.py:|/", target)
+    hint = "; write package.module:name, as in an import" if is_path else ""
+    return f"{target} could not be loaded: {type(error).__name__}: {said}{hint}"
 
 
 def _inputs(shapes: Sequence[str]) -> list[Any]:

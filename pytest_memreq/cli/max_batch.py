@@ -9,10 +9,10 @@ import traceback
 from dataclasses import asdict
 from typing import Any
 
-from pytest_memreq.cli.limits import CANNOT_TELL, DOES_NOT_FIT, FITS
+from pytest_memreq.cli.limits import CANNOT_TELL, DOES_NOT_FIT, FITS, card_of, limit_of
 from pytest_memreq.cli.loading import import_object
 from pytest_memreq.errors import MemreqError, SimulationError
-from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
+from pytest_memreq.simulate.cards import DEFAULT_CARD
 from pytest_memreq.simulate.search import BatchSolution, max_batch
 from pytest_memreq.units import format_size
 
@@ -58,12 +58,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    card = find_card(arguments.gpu)
+    card = card_of(arguments.gpu)
+    budget = card.capacity_bytes if arguments.budget is None else limit_of(arguments.budget)
     factory = import_object(arguments.factory, "function; write package.module:function")
     try:
         found = max_batch(
             factory,
-            arguments.budget or card.capacity_bytes,
+            arguments.budget if isinstance(budget, float) else budget,
             gpu=card.name,
             metric=arguments.metric,
             progress=None if arguments.quiet else _say,

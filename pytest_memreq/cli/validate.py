@@ -233,7 +233,8 @@ def _without_trouble(reports: Sequence[Report], workloads: Sequence[Workload]) -
 def _measure_one(backends: Sequence[Backend], workloads: Sequence[Workload], name: str) -> int:
     named = [workload for workload in workloads if workload.name == name]
     if not named:
-        raise MemreqError(f"--alone {name}: there is no such workload")
+        known = ", ".join(workload.name for workload in workloads)
+        raise MemreqError(f"--alone {name}: there is no such workload; there are {known}")
     outcome = measure(DeviceMeter(backends), backends[0].device(), named[0])
     print(json.dumps(as_answer(outcome)))
     return STEADY

@@ -22,7 +22,7 @@ VERDICT_WORDS: tuple[Word, ...] = (
 )
 # Why a verdict is what it is, where something depends on it.
 Cause = Literal["skipped", "not_in_baseline"]
-NOTHING_ALLOCATED = "nothing was allocated on the device"
+NOTHING_ALLOCATED = "nothing was allocated on the device; move the model and its inputs there"
 NO_REASONS: Mapping[Metric, str] = MappingProxyType({})
 SHOWN_SITES = 3
 

@@ -52,7 +52,7 @@ def peak_of(what: Figure) -> Peak:
         if what.peak is None:
             raise MemreqError(f"the stretch {what.label!r} is not over yet; ask after its `with`")
         return what.peak
-    if isinstance(what, int) and not isinstance(what, bool):
+    if isinstance(what, int) and not isinstance(what, bool) and what >= 0:
         return Peak(allocated_bytes=what)
     raise MemreqError(
         f"{what!r} has no peak; give what estimate, simulate or measure returned, or bytes"
@@ -68,5 +68,7 @@ def allocated_bytes(what: Figure) -> int:
     """The peak of allocated. Raises MemreqError where it is not known."""
     size = peak_of(what).allocated_bytes
     if size is None:
-        raise MemreqError(f"{what!r} has no known peak of allocated")
+        raise MemreqError(
+            f"{what!r} has no known peak of allocated; simulate it, or measure it elsewhere"
+        )
     return size

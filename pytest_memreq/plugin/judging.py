@@ -30,7 +30,10 @@ def verdict_of_exception(
         return judge_refusal(finding.refusal, budget, left_bytes, cap_bytes)
     if isinstance(raised, AssertionError) and finding.pretended:
         calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
-        return Verdict(word="unchecked", reason=f"needs real values ({calls})")
+        return Verdict(
+            word="unchecked",
+            reason=f"needs real values ({calls}); a device has them (--memreq=measure)",
+        )
     return Verdict(word="error", reason=f"the test raised {type(raised).__name__}")
 
 

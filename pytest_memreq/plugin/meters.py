@@ -157,7 +157,9 @@ class Meters:
         if measuring is not None:
             return measuring
         if self._settings.mode in MEASURING:
-            raise MemreqError("no device to measure on")
+            raise MemreqError(
+                "no device to measure on; --memreq=auto simulates where there is none"
+            )
         return self._simulating(self.card_for(gpu))
 
     def measuring(self) -> MeasuringMeter | None:

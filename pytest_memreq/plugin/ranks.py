@@ -29,9 +29,19 @@ ALONE = Ranks()
 
 
 def ranks_of(variables: Mapping[str, str]) -> Ranks:
-    """Those of the environment's variables. Raises MemreqError for one that is no number."""
+    """Those of the environment's variables.
+
+    Raises MemreqError for one that is no number, and for a rank that the run does not have: it
+    would wait for nobody, and nobody for it.
+    """
     world_size = _number(variables, WORLD_SIZE, 1, least=1)
-    return Ranks(rank=_number(variables, RANK, 0, least=0), world_size=world_size)
+    rank = _number(variables, RANK, 0, least=0)
+    if rank >= world_size > 1:
+        raise MemreqError(
+            f"{RANK}={rank}: is none of the ranks of {WORLD_SIZE}={world_size}; "
+            f"write 0 to {world_size - 1}"
+        )
+    return Ranks(rank=rank, world_size=world_size)
 
 
 def _number(variables: Mapping[str, str], name: str, default: int, *, least: int) -> int:

@@ -38,7 +38,9 @@ def restored(directory: Path, *more: Path) -> Results:
 def journals_of_ranks(directory: Path) -> list[Path]:
     """Those in a directory that are not the first rank's; raises MemreqError where it is none."""
     if not is_directory(directory):
-        raise MemreqError(f"{directory}: is no directory of a report")
+        raise MemreqError(
+            f"{directory}: is no directory of a report; pytest --memreq-report makes one"
+        )
     try:
         names = [path.name for path in directory.iterdir()]
     except OSError as error:

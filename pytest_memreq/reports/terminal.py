@@ -47,7 +47,7 @@ def render(results: Results, *, width: int) -> list[Line]:
     lines += [Line(unknown, "error")] if unknown else []
     for test in results.tests:
         lines += [Line(text, test.verdict) for text in _rows(test, width)]
-        lines += [Line(INDENT + text, test.verdict) for text in _details(test)]
+        lines += [Line(INDENT + text, test.verdict) for text in _details(test, where.gpu)]
     lines += [Line(f"note: {visible(note)} ({count})") for note, count in counted_notes(results)]
     lines += [Line(text) for text in together_lines(results)]
     return [*lines, Line(counted(results))]
@@ -80,7 +80,9 @@ def _beside_limit(test: TestResult, metric: Metric) -> str:
     return f"of {limit:>11}{name}"
 
 
-def _details(test: TestResult) -> Iterator[str]:
+def _details(test: TestResult, card: str | None) -> Iterator[str]:
+    if test.gpu is not None and test.gpu != card:
+        yield f"{test.mode} on {visible(test.gpu)}"
     if test.simulated is not None:
         yield visible(_beside(test.simulated, test.peak))
         yield from map(visible, test.simulated.divergence)

@@ -111,6 +111,14 @@ CARDS: dict[str, Card] = {
             context_bytes=256 * _MIB,
         ),
         Card(
+            name="NVIDIA GeForce RTX 4070 Ti SUPER",
+            capacity_bytes=15974 * _MIB,
+            compute_capability=(8, 9),
+            multiprocessors=66,
+            source=f"{_PRINTED} 15974MB, driver 560.35.03 on Linux, report on training in MiniHack "
+            "(torch 2.13); another system 15934MB",
+        ),
+        Card(
             name="NVIDIA GeForce RTX 4090",
             capacity_bytes=25_250_627_584,
             compute_capability=(8, 9),
@@ -181,7 +189,7 @@ CARDS: dict[str, Card] = {
 def find_card(name: str) -> Card:
     """The card of that name, in any case, also in part: `"A10G"`, `"A100 80GB"`, `"rtx 4090"`.
 
-    Raises MemreqError where no card or more than one is meant, and names the nearest.
+    Raises MemreqError where no card or more than one is meant, and names those that are near.
     """
     words = _words(name)
     known = {_words(card.name): card for card in CARDS.values()}
@@ -192,7 +200,9 @@ def find_card(name: str) -> Card:
         return meant[0]
     if meant:
         raise MemreqError(f"{name!r} may be any of {_listed(meant)}; write which")
-    raise MemreqError(f"no card named {name!r} is known; the nearest are {_listed(_near(words))}")
+    near = _near(words)
+    found = f"the nearest are {_listed(near)}" if near else "memreq gpus lists those that are"
+    raise MemreqError(f"no card named {name!r} is known; {found}")
 
 
 def nearest_card(
@@ -225,8 +235,7 @@ def _words(name: object) -> tuple[str, ...]:
 
 def _near(words: tuple[str, ...]) -> list[Card]:
     known = {" ".join(_words(card.name)): card for card in CARDS.values()}
-    near = get_close_matches(" ".join(words), known, n=3, cutoff=0.3) or list(known)
-    return [known[key] for key in near]
+    return [known[key] for key in get_close_matches(" ".join(words), known, n=3, cutoff=0.5)]
 
 
 def _listed(cards: list[Card]) -> str:

@@ -49,10 +49,14 @@ def _create_elsewhere(
     kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     if like is None or not is_meta(like) or tracer.is_foreign(like):
         return func(*args, **kwargs)
-    if operator.name == "aten._to_copy":
-        tracer.pretend("values copied to the CPU")
+    if operator.name != "aten._to_copy":
+        return func(*args, **kwargs)  # it asks for the shape alone
+    known = tracer.values.of(like)
+    if known is not None:
+        return func(known, *args[1:], **kwargs)
     shape = func(*args, **{**kwargs, "device": _META})
-    return torch.zeros_like(shape, device=_CPU)
+    number = tracer.made_up(like, "values copied to the CPU")
+    return torch.full_like(shape, number, device=_CPU)
 
 
 def _requested_device(given: Any, like: Tensor | None) -> torch.device:

@@ -222,7 +222,7 @@ class PretendedDevice:
     @property
     def pretended(self) -> tuple[str, ...]:
         """Calls since `prepare` that were answered with a made-up value, each once."""
-        return tuple(dict.fromkeys(self._tracer.pretended))
+        return tuple(self._tracer.pretended)
 
     def peak_since(self, event: int) -> Peak:
         """The peaks from an event until now, without what others hold."""

@@ -38,7 +38,7 @@ def _objects() -> Iterator[Replacement]:
         said[sys._getframe(1).f_code.co_name] = thing
         return to_tensor(thing, *args, **kwargs)
 
-    def tensor_to_object(_tensor: Any, _size: Any, _group: Any = None) -> Any:
+    def tensor_to_object(*_tensor_and_its_size: Any) -> Any:  # and what else its torch hands on
         asked = sys._getframe(1).f_code.co_name
         if asked not in SAID_BY_ALL or asked not in said:
             raise SimulationError(

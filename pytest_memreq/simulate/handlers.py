@@ -1,7 +1,8 @@
 """Operators that need more than their meta kernel: those that read values, and a few others.
 
-Nothing has a value on the pretended card. What asks for one gets the most ordinary answer, and
-the result lists who asked. Shapes that depend on values take their upper bound, and are listed.
+Little has a value on the pretended card (see `values`). What asks for another gets the most
+ordinary answer, and the result lists who asked. Shapes that depend on values take their upper
+bound, and are listed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pytest_memreq.simulate.collectives import COLLECTIVES
 from pytest_memreq.simulate.kernels.indexing import MASKS, as_positions
 from pytest_memreq.simulate.kernels.selecting import CONSECUTIVE_ASKED, UNIQUE_ASKED
-from pytest_memreq.simulate.operators import USUALLY_TRUE, describe
+from pytest_memreq.simulate.operators import describe
 from pytest_memreq.simulate.storages import is_meta, storage_of
 from pytest_memreq.simulate.tracer import Handler, Tracer
 
@@ -30,18 +31,16 @@ def _item(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
     tensor = args[0]
     if not is_meta(tensor):
         return NotImplemented
-    block = tracer.storages.block_of(tensor)
-    tracer.pretend("item()")
-    if tensor.dtype is torch.bool:
-        if block is None or block.truth is None:
-            return block is not None and block.operator in USUALLY_TRUE
-        return block.truth
-    return torch.zeros((), dtype=tensor.dtype).item()
+    known = tracer.values.of(tensor)
+    return tracer.made_up(tensor, "item()") if known is None else known.item()
 
 
 def _equal(tracer: Tracer, func: OpOverload, args: Any, _kwargs: Any) -> Any:
     if not any(isinstance(arg, Tensor) and is_meta(arg) for arg in args):
         return NotImplemented
+    known = [tracer.values.of(arg) if isinstance(arg, Tensor) else arg for arg in args]
+    if not any(each is None for each in known):
+        return func(*known)
     tracer.pretend(f"{func.__name__.partition('.')[0]}()")
     return True
 
@@ -61,8 +60,10 @@ def _copy_to_cpu(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> 
         return _echoed(tracer, target, source)
     if is_meta(target):
         return NotImplemented
-    tracer.pretend("values copied to the CPU")
-    return target.zero_()
+    known = tracer.values.of(source)
+    if known is not None:
+        return target.copy_(known)
+    return target.fill_(tracer.made_up(source, "values copied to the CPU"))
 
 
 def _is_of_buckets() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from pytest_memreq.simulate.storages import is_meta
+from pytest_memreq.simulate.storages import is_meta, tensors_in
 from pytest_memreq.simulate.versions import torch_version
 
 aten = torch.ops.aten
@@ -23,7 +23,9 @@ class Operator:
 
     An operator `depends_on_shapes` if it makes fresh tensors, or `changes_first`, its first
     argument, and does nothing else. One that `only_writes` changes some of its arguments' values:
-    without values there is nothing to do. `overload` is its name as torch.library takes it.
+    without values there is nothing to do. `writes` are the arguments whose values it may change, by
+    position or keyword. One that `has_values` computes its result from its arguments alone, one
+    that `is_unset` gives what has no values yet. `overload` is its name as torch.library takes it.
     """
 
     name: str
@@ -37,6 +39,17 @@ class Operator:
     depends_on_shapes: bool
     is_foreach: bool
     only_writes: bool
+    writes: tuple[int | str, ...]
+    has_values: bool
+    is_unset: bool
+
+    def written(self, args: Any, kwargs: Any) -> Iterator[Tensor]:
+        """The tensors of a call whose values it may change."""
+        for at in self.writes:
+            if isinstance(at, str):
+                yield from tensors_in((kwargs.get(at),))
+            else:
+                yield from tensors_in(args[at : at + 1])
 
 
 # Operators that cuBLAS runs, each with a workspace of its own handle and stream:
@@ -144,6 +157,14 @@ RESULTS_ON_CARD: dict[str, tuple[int, ...] | Callable[[Any], tuple[int, ...]]] =
     "aten._scaled_dot_product_efficient_attention": _efficient_attention_results,
 }
 
+# Arguments that aten/src/ATen/native/native_functions.yaml does not mark as written to.
+UNTOLD = ("running_mean", "running_var")
+
+# What these make has no values yet.
+UNSET = ("aten::empty", "aten::new_empty")
+# What these change has other memory than before.
+GIVEN = ("aten::resize", "aten::set_")
+
 # What is usually true of tensors of which no comparison is known (see `truth`).
 USUALLY_TRUE = frozenset(f"aten.{name}" for name in ("all", "_is_all_true", "isclose", "mul"))
 
@@ -174,6 +195,13 @@ def describe(func: OpOverload) -> Operator:
         changes_first=changes_first,
         depends_on_shapes=is_fresh or changes_first,
         only_writes=schema.is_mutable and schema.name.endswith("_") and not fresh,
+        writes=tuple(
+            given.name if given.kwarg_only else at
+            for at, given in enumerate(schema.arguments)
+            if _may_write(schema.name, given)
+        ),
+        has_values=schema.name.startswith("aten::") and not schema.name.startswith(GIVEN),
+        is_unset=schema.name.startswith(UNSET),
         is_foreach=schema.name.startswith("aten::_foreach_"),
     )
 
@@ -186,6 +214,13 @@ def _changes_first(func: OpOverload) -> bool:
 
 def _is_written(argument: Any) -> bool:
     return argument.alias_info is not None and argument.alias_info.is_write
+
+
+def _may_write(operator: str, argument: Any) -> bool:
+    # Statistics of batches are written to, though their operators' schemas do not say so; those
+    # of operators that are not torch's own, or of collectives, may not either.
+    is_told = operator.startswith("aten::") and argument.name not in UNTOLD
+    return _is_written(argument) or not is_told
 
 
 def _is_composite(func: OpOverload) -> bool:

@@ -20,8 +20,11 @@ from pytest_memreq.simulate.storages import Storages, is_meta, storage_of, tenso
 from pytest_memreq.simulate.streams import Streams
 from pytest_memreq.simulate.summary import describe_failure
 from pytest_memreq.simulate.truth import truth_of
+from pytest_memreq.simulate.values import Values
 from pytest_memreq.simulate.workspaces import Workspaces
 
+CAST = "aten._to_copy"
+TRUTHS = frozenset((torch.bool, torch.int64))  # and how many there are
 _META = torch.device("meta")
 
 
@@ -46,6 +49,7 @@ class Recorder:
         self.workspaces = workspaces
         self.card = card
         self.streams = streams
+        self.values = Values()
 
     def allocate(
         self,
@@ -142,14 +146,23 @@ class Recorder:
         return list(taken.values())
 
     def _note_truth(self, tensor: Tensor, name: str, args: Any) -> None:
-        if tensor.dtype is torch.bool:
+        if tensor.dtype in TRUTHS or name == CAST:
             block = self.storages.block_of(tensor)
             if block is not None:
-                block.truth = truth_of(name, args, self._truth_in)
+                block.truth = truth_of(name, args, self._truth_in, self._number_in)
 
     def _truth_in(self, tensor: Tensor) -> bool | None:
+        known = self.values.number(tensor)
+        if known is not None:
+            return bool(known)
         block = self.storages.block_of(tensor)
         return None if block is None else block.truth
+
+    def _number_in(self, tensor: Tensor) -> int | float | None:
+        known = self.values.number(tensor)
+        if known is None and self._truth_in(tensor) is False:
+            return 0
+        return known
 
     def use_workspaces(self, *, is_lt: bool) -> None:
         """Allocate what a product's library lacks, and keep it where torch does."""

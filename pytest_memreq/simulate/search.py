@@ -57,9 +57,7 @@ def max_batch(
     fits.
     """
     if not callable(step_factory):
-        raise MemreqError(
-            f"a {type(step_factory).__name__} is no step_factory; give a function of a batch size"
-        )
+        raise MemreqError(f"step_factory={step_factory!r} is no function; give one of a batch size")
     limit = parse_limit(budget)
     card_bytes = find_card(gpu).capacity_bytes
     budget_bytes = limit if isinstance(limit, int) else int(card_bytes * limit)

@@ -65,6 +65,8 @@ class Stream:
     """A stream; within it, or with torch.cuda.stream(...), it is the current one."""
 
     device = DEVICE
+    device_index = 0
+    device_type = 1  # c10::DeviceType::CUDA
     priority = 0
     _streams = Streams()
 

@@ -7,7 +7,7 @@ the device of a tensor, moves between devices, and ways to look at values.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +22,7 @@ from pytest_memreq.simulate.storages import is_meta
 from pytest_memreq.simulate.streams import DEVICE
 
 _Base = torch._C.TensorBase
+_CPU = torch.device("cpu")
 _META = torch.device("meta")
 # DTensor asks torch's fake tensors for shapes: none of them is the card's.
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
@@ -47,8 +48,11 @@ class Border(Protocol):
     def make_genuine(self, make: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """A genuine meta tensor, by a function that takes a device."""
 
-    def adopt(self, tensor: Tensor) -> Tensor:
-        """The meta tensor given, from now on one of the pretended card."""
+    def adopt(self, tensor: Tensor, make_numbers: Callable[[], Tensor] | None = None) -> Tensor:
+        """The meta tensor given, from now on one of the pretended card.
+
+        `make_numbers` gives its values, on the CPU.
+        """
 
     def record_stream(self, tensor: Tensor, stream: Any) -> None:
         """Another stream reads the tensor."""
@@ -154,7 +158,10 @@ def _maker(function: Callable[..., Tensor], border: Border) -> Callable[..., Ten
             return border.adopt(made) if is_meta(made) else made  # as a tensor's new_tensor makes
         wanted = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
         if wanted.type == "cuda":
-            return border.adopt(function(*args, device=_META, **kwargs))
+            numbers = partial(function, *args, device=_CPU, **kwargs)
+            has_data = not any(isinstance(arg, Tensor) for arg in args)
+            made = function(*args, device=_META, **kwargs)
+            return border.adopt(made, numbers if has_data else None)
         if wanted.type == "meta":
             return border.make_genuine(function, *args, **kwargs)
         return function(*args, device=device, **kwargs)

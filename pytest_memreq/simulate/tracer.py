@@ -6,6 +6,7 @@ meta kernel, which yields shapes and no values; work on CPU tensors really runs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,7 @@ from pytest_memreq.simulate.accumulation import (
 from pytest_memreq.simulate.composites import Kernel
 from pytest_memreq.simulate.creation import create
 from pytest_memreq.simulate.kernels import has_rule
-from pytest_memreq.simulate.operators import Operator, describe, refuse_mixed
+from pytest_memreq.simulate.operators import USUALLY_TRUE, Operator, describe, refuse_mixed
 from pytest_memreq.simulate.recorder import Recorder
 from pytest_memreq.simulate.shape_rules import SHAPES
 from pytest_memreq.simulate.shapes import Shapes
@@ -35,6 +36,7 @@ from pytest_memreq.simulate.storages import (
     is_meta,
     tensors_in,
 )
+from pytest_memreq.simulate.values import MOST
 from pytest_memreq.simulate.workspaces import goes_to_lt
 
 _CPU = torch.device("cpu")
@@ -43,6 +45,7 @@ _META = torch.device("meta")
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
 _get_mode = torch._C._get_dispatch_mode
 ZEROING = ("aten.zero_", "aten._foreach_zero_")
+MOST_ASKED = 20_000  # made-up values for one line: a loop that waits for another never ends
 TOLD_EVERY = 256  # operators: some hundredths of a second
 _PLAIN = (Tensor, Parameter, Buffer)
 
@@ -71,6 +74,7 @@ class Tracer(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.recorder = recorder
         self.storages = recorder.storages
+        self.values = recorder.values
         self.allocate = recorder.allocate
         self.record = recorder.record
         self.record_stream = recorder.record_stream
@@ -79,7 +83,7 @@ class Tracer(TorchDispatchMode):
         self.handlers = handlers
         self._attribution = recorder.attribution
         self._shapes = Shapes()
-        self.pretended: list[str] = []
+        self.pretended: Counter[str] = Counter()
         self.sent: Tensor | None = None  # what went to the card to come back as it was
         self.notes = notes
         self.in_kernel = False
@@ -104,9 +108,11 @@ class Tracer(TorchDispatchMode):
             return self._decompose(func, args, kwargs)
         before, self.in_kernel = self.in_kernel, True
         try:
-            return self._run(func, operator, args, kwargs)
+            result = self._run(func, operator, args, kwargs)
+            self._follow(func, operator, args, kwargs, result)
         finally:
             self.in_kernel = before
+        return result
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -150,15 +156,45 @@ class Tracer(TorchDispatchMode):
         modes = range(torch._C._len_torch_dispatch_stack())
         return any(torch._C._get_dispatch_stack_at(at) is self for at in modes)
 
-    def adopt(self, tensor: Tensor) -> Tensor:
+    def adopt(self, tensor: Tensor, make_numbers: Callable[[], Tensor] | None = None) -> Tensor:
         """A meta tensor made out of the mode's sight is one of the card's inputs."""
         self.allocate(tensor, "aten._to_copy", is_input=True)
+        if make_numbers is not None and tensor.numel() <= MOST.get(tensor.dtype, 0):
+            self.values.keep(tensor, make_numbers())
         return tensor
 
     def pretend(self, what: str) -> None:
-        """Note that a made-up value was handed out, and to which line."""
+        """Note that a made-up value was handed out, and to which line.
+
+        Raises SimulationError where that line has asked too often to be ever content.
+        """
         source = self._attribution.place().source
-        self.pretended.append(f"{what} at {source}" if source else what)
+        said = f"{what} at {source}" if source else what
+        self.pretended[said] += 1
+        if self.pretended[said] > MOST_ASKED:
+            raise SimulationError(
+                f"{said} was asked for {MOST_ASKED:,} times, and its value is made up: a loop "
+                "that waits for another never ends; let it end by a count, or measure this test "
+                "on a device (--memreq measure)"
+            )
+
+    def made_up(self, tensor: Tensor, what: str) -> Any:
+        """The number that an element of a tensor is taken to be, of which nothing is known."""
+        self.pretend(what)
+        block = self.storages.block_of(tensor)
+        if block is not None and block.truth is not None:
+            return torch.tensor(block.truth, dtype=tensor.dtype).item()
+        if tensor.dtype is torch.bool:
+            return block is not None and block.operator in USUALLY_TRUE
+        return torch.zeros((), dtype=tensor.dtype).item()
+
+    def _follow(
+        self, func: OpOverload, operator: Operator, args: Any, kwargs: Any, result: Any
+    ) -> None:
+        if not self.values.is_vote(operator, args):
+            self.values.follow(func, operator, args, kwargs, result)
+        else:
+            self.pretend("what ranks agree on")  # each is taken to say what this one says
 
     def _decompose(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
         name = describe(func).overload

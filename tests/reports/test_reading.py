@@ -104,7 +104,7 @@ def test_what_a_newer_version_writes_beside_is_passed_over():
         (b'{"format": 1, "format": 1}', "has 'format' twice"),
         (b'{"format": 1, "a": {"\\n": 1, "\\n": 2}}', r"has '\n' twice"),
         (b"9" * 5000, "is not JSON: Exceeds the limit"),
-        (b'{"tests": []}', 'has "format" null; right is 1'),
+        (b'{"tests": []}', 'is no file of memreq: it has no "format"; right is 1'),
         (b'{"format": 1}', "results: has no 'status'"),
         (b'{"format": 1, "status": "complete"}', "results: has no 'tests'"),
         (b'{"format": true, "tests": []}', 'has "format" true; right is 1'),

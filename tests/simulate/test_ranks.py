@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from pytest_memreq import MemreqError, simulate
+from pytest_memreq.simulate.versions import torch_version
 
 WIDTH = 512
 # torch 2.13 gave it another name.
@@ -171,6 +172,7 @@ def test_a_script_without_ranks_says_how_to_give_them(monkeypatch):
         simulate(a_group_of(backend="nccl"))
 
 
+@pytest.mark.skipif(torch_version() >= (2, 15), reason="torch splits groups of gloo since")
 def test_what_only_nccl_can_do_is_refused_on_gloo():
     def script():
         distributed.init_process_group("gloo")
@@ -338,14 +340,19 @@ def test_buckets_of_ddp_are_temporaries_and_gradients_stay_gradients():
     def step(**options):
         train(DistributedDataParallel(nn.Sequential(linear(), linear()), **options))
 
+    def buckets(simulation):
+        made = [site for site in simulation.sites if site.operator == "aten.empty"]
+        return {s.category: s.bytes for s in made if s.category != "parameters"}
+
     whole = 2 * WIDTH * WIDTH * 4
     apart, views = (
-        simulate(lambda o=options: step(**o), world_size=8).breakdown
+        simulate(lambda o=options: step(**o), world_size=8)
         for options in ({}, {"gradient_as_bucket_view": True})
     )
-    assert apart.gradients_bytes == views.gradients_bytes == whole
-    assert apart.temporaries_bytes - views.temporaries_bytes == whole
-    assert apart.optimizer_states_bytes == 2 * whole
+    assert buckets(apart) == {"temporaries": whole}
+    assert buckets(views) == {"gradients": whole}
+    assert apart.breakdown.gradients_bytes == whole
+    assert apart.breakdown.optimizer_states_bytes == 2 * whole
 
 
 def test_a_loss_over_a_divided_vocabulary_holds_its_part_of_it():

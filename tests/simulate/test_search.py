@@ -131,7 +131,7 @@ def test_the_command_in_json(run):
         (["batch_steps:leaving"], 4, "batch_steps:leaving raised SystemExit at "),
         (["batch_steps:missing"], 4, "could not be loaded: AttributeError"),
         (["batch_steps"], 4, "'batch_steps' names no function"),
-        (["batch_steps:number"], 4, "a int is no step_factory; give a function"),
+        (["batch_steps:number"], 4, "is no function; give one of a batch size"),
         (["batch_steps:step", "--gpu", "T5"], 4, "no card named 'T5' is known"),
         (["batch_steps:step", "--budget", "much"], 4, "'much' is not a limit"),
     ],

@@ -140,6 +140,8 @@ WITHOUT_EFFECT = frozenset(
         "expandable_segments_reserve_by_class",
     )
 )
+# By the argument, or by the environment, as pytest and torch take it.
+WHERE = "allocator, or PYTORCH_ALLOC_CONF or PYTORCH_CUDA_ALLOC_CONF: "
 _PAIR = re.compile(r"([a-z0-9_]+):(\[[^\]]*\]|[^,\[\]]+)")
 
 
@@ -151,7 +153,7 @@ def parse_settings(text: str, **fixed: Any) -> AllocatorSettings:
     compact = text.replace(" ", "")
     pairs = _PAIR.findall(compact)
     if ",".join(f"{key}:{value}" for key, value in pairs) != compact:
-        raise MemreqError(f"allocator={text!r} is not key:value,key:value")
+        raise MemreqError(f"{WHERE}{text!r} is not key:value,key:value")
     values: dict[str, Any] = {}
     for key, value in pairs:
         if key == "backend" and value == "native":
@@ -159,12 +161,10 @@ def parse_settings(text: str, **fixed: Any) -> AllocatorSettings:
         if key in WITHOUT_EFFECT or key.startswith("pinned_"):
             continue
         if key not in KEYS:
-            raise MemreqError(
-                f"allocator: {key}:{value} is not simulated; known are {', '.join(KEYS)}"
-            )
+            raise MemreqError(f"{WHERE}{key}:{value} is not simulated; known are {', '.join(KEYS)}")
         name, read = KEYS[key]
         try:
             values[name] = read(value)
         except ValueError as error:
-            raise MemreqError(f"allocator: {key}:{value}: {error}") from None
+            raise MemreqError(f"{WHERE}{key}:{value}: {error}") from None
     return AllocatorSettings(**{**fixed, **values})
