@@ -8,7 +8,6 @@ as it is small and follows from nothing unknown.
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from typing import Any, NamedTuple
 
@@ -102,9 +101,9 @@ class Values:
         except Unknown:
             return self._decided(operator.name, list(tensors_in(args)))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what there is to warn of, meta has said
-                return func(*given, **{**named, **_on_cpu(operator, named)})
+            return func(
+                *given, **{**named, **_on_cpu(operator, named)}
+            )  # and warns as the card would
         except _REFUSALS:
             return None
 

@@ -311,7 +311,10 @@ def test_timeline_keeps_the_peak_of_a_long_run():
 
 @pytest.mark.parametrize(
     ("keywords", "words"),
-    [({"gpu": "Voodoo 2"}, "no card named 'Voodoo 2'"), ({"allocator": "x"}, "'x' is not key:value")],
+    [
+        ({"gpu": "Voodoo 2"}, "no card named 'Voodoo 2'"),
+        ({"allocator": "x"}, "'x' is not key:value"),
+    ],
 )
 def test_what_cannot_be_simulated_is_said_at_once(keywords, words):
     with pytest.raises(MemreqError, match=words):
