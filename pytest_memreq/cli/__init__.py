@@ -19,6 +19,7 @@ from pytest_memreq.cli import (
     merge,
     outputs,
     render,
+    simulating,
     solve,
     validate,
 )
@@ -61,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="memreq", description="Budgets for GPU memory.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     estimating.add_to(commands.add_parser("estimate", help="what a model needs, by formula"))
+    simulating.add_to(
+        commands.add_parser("simulate", help="what a step needs, by running it on a pretended card")
+    )
     max_batch.add_to(
         commands.add_parser("max-batch", help="the largest batch whose step fits, by simulation")
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import traceback
 from dataclasses import asdict
 from typing import Any
 
 from pytest_memreq.cli.limits import CANNOT_TELL, DOES_NOT_FIT, FITS, card_of, limit_of
 from pytest_memreq.cli.loading import import_object
-from pytest_memreq.errors import MemreqError, SimulationError
+from pytest_memreq.cli.user_code import steps_of
+from pytest_memreq.errors import SimulationError
 from pytest_memreq.simulate.cards import DEFAULT_CARD
 from pytest_memreq.simulate.search import BatchSolution, max_batch
 from pytest_memreq.units import format_size
@@ -62,33 +62,19 @@ def _run(arguments: argparse.Namespace) -> int:
     budget = card.capacity_bytes if arguments.budget is None else limit_of(arguments.budget)
     factory = import_object(arguments.factory, "function; write package.module:function")
     try:
-        found = max_batch(
-            factory,
-            arguments.budget if isinstance(budget, float) else budget,
-            gpu=card.name,
-            metric=arguments.metric,
-            progress=None if arguments.quiet else _say,
-        )
+        with steps_of(arguments.factory):
+            found = max_batch(
+                factory,
+                arguments.budget if isinstance(budget, float) else budget,
+                gpu=card.name,
+                metric=arguments.metric,
+                progress=None if arguments.quiet else _say,
+            )
     except SimulationError as error:
         print(f"memreq: cannot tell: {error}", file=sys.stderr)
         return CANNOT_TELL
-    except MemreqError:
-        raise
-    except (Exception, SystemExit) as error:  # the user's step runs here and may raise anything
-        raise MemreqError(f"{arguments.factory} raised {_described(error)}") from error
     print(json.dumps(_document(found)) if arguments.json else _text(found, card.name))
     return FITS if found.fits else DOES_NOT_FIT
-
-
-def _described(error: BaseException) -> str:
-    """What was raised, and at which line of the user's, or of whoever raised it."""
-    from pytest_memreq.simulate.attribution import is_library  # imports torch
-
-    said = " ".join(str(error).split()) or "no message"
-    frames = traceback.extract_tb(error.__traceback__)
-    of_user = [frame for frame in frames if not is_library(frame.filename)]
-    where = (of_user or frames)[-1]
-    return f"{type(error).__name__} at {where.filename}:{where.lineno}: {said}"
 
 
 def _say(batch: int, peak_bytes: int) -> None:
