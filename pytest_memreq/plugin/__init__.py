@@ -9,8 +9,8 @@ import pytest
 
 from pytest_memreq.plugin import hookspecs
 from pytest_memreq.plugin.addressed import is_addressed, is_told
-from pytest_memreq.plugin.asking import memreq
 from pytest_memreq.plugin.dormant import Dormant
+from pytest_memreq.plugin.fixtures import memreq
 from pytest_memreq.plugin.options import DOCTOR, add_options
 
 if TYPE_CHECKING:

@@ -1,31 +1,19 @@
-"""How tests ask for something of ours: the markers and the `memreq` fixture."""
+"""How tests ask for something of ours: by a marker, or the `memreq` fixture."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import pytest
 from _pytest.nodes import Node
-
-if TYPE_CHECKING:
-    from pytest_memreq.plugin.fixtures import Memreq
 
 MARKER = "max_gpu_memory"
 LEAK_MARKER = "max_gpu_leak"
 FIXTURE = "memreq"
 # As words: a module that imports from pytest_memreq does not ask for the fixture by that.
 _NAMES = re.compile(rf"\b({MARKER}|{LEAK_MARKER}|{FIXTURE})\b".encode())
-
-
-@pytest.fixture
-def memreq(request: pytest.FixtureRequest) -> Memreq:
-    """Estimate, simulate, measure and check GPU memory within a test."""
-    from pytest_memreq.plugin.fixtures import memreq_of
-
-    return memreq_of(request)
 
 
 def asks_for_us(module: pytest.Module) -> bool:

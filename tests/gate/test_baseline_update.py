@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_memreq import MemreqError
+from pytest_memreq.choices import WHICH
 from pytest_memreq.gate.baseline import baseline_of
 from pytest_memreq.gate.baseline_update import (
-    WHICH,
     WRITES,
     Change,
     Coverage,

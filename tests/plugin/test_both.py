@@ -23,7 +23,7 @@ TESTS = """
     def test_that_needs_values(card, memreq):
         assert len(SEEN) % 2 == 0
         if memreq.device != "scripted":
-            assert torch.ones(1, device=memreq.device).item() == 1
+            assert torch.randn(1, device=memreq.device).item() == 1
         card.allocate(1000)
 
     def test_of_no_budget():
@@ -232,7 +232,7 @@ def test_an_improvement_of_the_simulation_fails_where_that_is_asked_for(scripted
 def test_a_simulation_that_does_not_come_through_any_more_is_missed(scripted, monkeypatch):
     made(scripted, monkeypatch, *BOTH)
     path = scripted.path / "test_suite.py"
-    asked = "\n        assert torch.ones(1).cuda().item() == 7\n"
+    asked = "\n        assert torch.randn(1, device='cuda').item() == 7\n"
     path.write_text(path.read_text() + asked)
     result = scripted.runpytest(*BOTH)
     result.assert_outcomes(failed=1)

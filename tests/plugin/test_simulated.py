@@ -206,7 +206,7 @@ def test_an_assertion_on_a_made_up_value_is_unchecked(pytester, report):
 
         @pytest.mark.max_gpu_memory("1 MiB")
         def test_step():
-            assert torch.ones(10, device="cuda").sum().item() == 10
+            assert torch.randn(10, device="cuda").sum().item() == 10
         """
     )
     result, tests = report()

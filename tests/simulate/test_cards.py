@@ -62,7 +62,7 @@ def test_short_form_finds_the_one_card_it_can_mean(short, name):
         ("A10", "no card named 'A10' is known; the nearest are 'NVIDIA A10G'"),
         ("RTX4090", "'NVIDIA GeForce RTX 4090'"),
         ("GTX 5", "no card named 'GTX 5' is known"),
-        ("", "no card named '' is known; the nearest are"),
+        ("", "no card named '' is known; memreq gpus lists those that are"),
         ("NVIDIA", "no card named 'NVIDIA' is known"),
     ],
 )
