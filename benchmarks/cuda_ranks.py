@@ -12,6 +12,7 @@ BENCHMARK = Benchmark(
     measure=lambda: compared("ranks", simulated_rank),
     tables=tables,
     by_torch=True,
+    is_timed=False,
 )
 
 if __name__ == "__main__":

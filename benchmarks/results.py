@@ -41,7 +41,7 @@ class Benchmark:
     """`measure` gives what JSON can hold; `tables` makes Markdown of its runs, by name of a table.
 
     With `by_torch` there is a run of every torch that it was measured with, else the last alone.
-    `packages` are those whose versions matter beside torch.
+    `packages` are those whose versions matter beside torch. One that `is_timed` runs alone.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Benchmark:
     tables: Callable[[Mapping[str, Run]], Mapping[str, str]]
     by_torch: bool = False
     packages: tuple[str, ...] = ()
+    is_timed: bool = True
 
     @property
     def path(self) -> Path:

@@ -170,16 +170,15 @@ NEEDED = {"b": 300 + 700 + 20, "c": 300 + 20}
 @pytest.mark.parametrize(
     "order", [("unmarked", "b", "c"), ("c", "b", "unmarked"), ("b", "unmarked", "c")], ids="-".join
 )
-@pytest.mark.parametrize("options", [(), ("--memreq-report",)], ids=["asleep", "awake"])
 @pytest.mark.parametrize("importing", ["unmarked", "deeper", "conftest"])
-def test_whose_memory_it_is_does_not_depend_on_when_torch_came(project, order, options, importing):
+def test_whose_memory_it_is_does_not_depend_on_when_torch_came(project, order, importing):
     names = {each: f"below/test_{at}_{each}.py" for at, each in enumerate(order)}
     collected = {names[each]: text for each, text in COLLECTED.items()}
     where = dict.fromkeys(("unmarked", "deeper", "conftest"), "") | {importing: "import torch\n"}
     for name, text in {**TORCH, **IMPORTED, **collected}.items():
         (project.path / name).parent.mkdir(exist_ok=True)
         (project.path / name).write_text(text.format(**where))
-    result = run(project, "", *options)
+    result = run(project, "")
     result.assert_outcomes(passed=1, failed=2)
     # What an import left counts for all who may use it; what another module made does not.
     for each, size in NEEDED.items():
