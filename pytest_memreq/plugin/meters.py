@@ -21,6 +21,7 @@ from pytest_memreq.plugin.ranks import ranks_of
 from pytest_memreq.requirement import Finding, Peak
 from pytest_memreq.results import Environment, Mode
 from pytest_memreq.simulate.cards import DEFAULT_CARD, find_card
+from pytest_memreq.units import as_given
 
 if TYPE_CHECKING:
     import torch
@@ -204,12 +205,24 @@ class Meters:
         if not self.has_looked:
             self.has_looked = True
             try:
-                found = self._config.hook.pytest_memreq_backend(config=self._config)
+                given = self._config.hook.pytest_memreq_backend(config=self._config)
+                self._backends = _backends_in(given)
             except (MemreqError, RuntimeError) as error:  # there is one that cannot be measured on
                 self.lost = str(error).partition("\n")[0]
-                return ()
-            self._backends = (found,) if isinstance(found, Backend) else tuple(found or ())
         return self._backends
+
+
+def _backends_in(given: object) -> tuple[Backend, ...]:
+    """What the hook gave, None too; raises MemreqError where that is something else."""
+    several = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    found = () if given is None else several
+    for each in found:
+        if not isinstance(each, Backend):
+            raise MemreqError(
+                f"the hook pytest_memreq_backend gave {as_given(each)}; "
+                "it gives a pytest_memreq.measure.backends.Backend, or a list of them"
+            )
+    return found
 
 
 def _known(gpu: str) -> str | None:

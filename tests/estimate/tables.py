@@ -15,7 +15,7 @@ from pytest_memreq.estimate.optimizers import optimizer_of
 from pytest_memreq.estimate.precisions import PRECISIONS
 from tests.estimate import alexnet
 from tests.estimate.test_activations import TOKENS, model_of
-from tests.estimate.test_optimizers import REAL
+from tests.estimate.test_optimizers import NOT_OF_TORCH, REAL
 from tests.estimate.test_parallelism import TABLE_1
 from tests.estimate.test_transformer import COUNTS
 from tests.estimate.test_zero_infinity import FIGURE_2A
@@ -56,8 +56,8 @@ def precisions() -> Rows:
 
 def optimizers() -> Rows:
     yield "optimizer", "keeps of each parameter", "bytes of a 1024 x 1024 parameter, over 2^20"
-    for written in (*REAL, "lbfgs", "adam8bit"):
-        if "Adam" in written or "fused" in written or written == "adamw":
+    for written in (*REAL, "lbfgs", *NOT_OF_TORCH):
+        if "Adam" in written or "fused" in written or written in ("adamw", "adamw8bit"):
             continue
         states = optimizer_of(written).states
         sizes = [(s.elements((1024, 1024)) * (s.element_bytes or 4), s) for s in states]

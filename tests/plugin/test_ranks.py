@@ -15,6 +15,7 @@ import pytest
 
 from pytest_memreq.cli import main
 from pytest_memreq.gate.baseline_text import from_text
+from pytest_memreq.reports.files import REPORTS
 from tests.plugin.citizen import WITHOUT_TORCH
 from tests.plugin.conftest import SCRIPTED
 
@@ -97,7 +98,7 @@ def test_the_worst_rank_decides_and_all_are_shown(suite):
     assert "4 ranks, 50 B to 110 B, imbalance 37.5%" in output
     assert "1 test failed on other ranks than this one" in output
     files = {path.name for path in (suite.path / "memreq-report").iterdir()}
-    assert files == {"memreq.json", "memreq.xml", "memreq.md", "metrics.txt", "index.html"}
+    assert files == set(REPORTS)
     for name in ("memreq.md", "index.html", "memreq.xml"):
         assert "rank 3" in (suite.path / "memreq-report" / name).read_text(), name
     assert suite.render() == 1

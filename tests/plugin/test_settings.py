@@ -1,13 +1,19 @@
 """Settings and markers: precedence, and mistakes that end the run before any test."""
 
 import json
+import re
+from dataclasses import fields
 from decimal import Decimal
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from pytest_memreq.gate.tolerance import Tolerance
-from pytest_memreq.plugin.config import read_settings
+from pytest_memreq.plugin.config import OF_OPTIONS_ALONE, PARSERS, Settings, read_settings
+from pytest_memreq.plugin.options import OPTIONS, option_name
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 PLAIN = """
     import pytest
@@ -16,6 +22,20 @@ PLAIN = """
     def test_step(card):
         card.allocate(500)
 """
+
+
+def test_every_option_and_key_has_a_field_a_parser_and_its_row_in_the_document():
+    """An option without a field would be taken and heeded by nobody."""
+    assert {field.name for field in fields(Settings)} == set(PARSERS) >= set(OPTIONS)
+    rows = re.findall(
+        r"^\| (?:`(--memreq[a-z-]*)[^`]*`)? ?\| (?:`(\w+)`)? ?\|",
+        DOCUMENT.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert sorted(row for row in rows if any(row)) == sorted(
+        (option_name(key) if key in OPTIONS else "", "" if key in OF_OPTIONS_ALONE else key)
+        for key in PARSERS
+    )
 
 
 def only_test(pytester):

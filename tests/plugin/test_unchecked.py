@@ -83,6 +83,18 @@ def test_measuring_without_a_device_is_unchecked(pytester):
     result.stdout.fnmatch_lines(["*memreq: unchecked: no device to measure on*"])
 
 
+@pytest.mark.parametrize("given", ["7", "[7]", "int"])
+def test_a_hook_that_gives_no_backend_is_told_so(pytester, given):
+    pytester.makeconftest(f"def pytest_memreq_backend(config):\n    return {given}\n")
+    pytester.makepyfile(NOTHING)
+    result = pytester.runpytest()
+    result.assert_outcomes(failed=1)
+    what = "<class 'int'>" if given == "int" else "7"
+    said = f"unchecked: the hook pytest_memreq_backend gave {what}; it gives a pytest_memreq.meas"
+    assert said in result.stdout.str()
+    assert "INTERNALERROR" not in result.stdout.str()
+
+
 def test_a_limit_on_what_the_device_does_not_count_is_unchecked(scripted):
     scripted.makepyfile(
         """

@@ -11,9 +11,9 @@ from pytest_memreq.simulate.cards import CARDS, DEFAULT_CARD, find_card, nearest
 @pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
 def test_facts_are_plausible_and_sourced(card):
     """A slip in a digit or a unit falls out of these ranges."""
-    assert 14 * 2**30 < card.capacity_bytes < 207 * 10**9
+    assert 3 * 2**30 < card.capacity_bytes < 310 * 10**9
     assert (7, 0) <= card.compute_capability < (13, 0)
-    assert 40 <= card.multiprocessors <= 304
+    assert 14 <= card.multiprocessors <= 304
     assert "torch properties" in card.source or "deviceQuery" in card.source
 
 
@@ -85,9 +85,9 @@ def test_default_card_is_known():
         ("NVIDIA H200 NVL", (9, 0), 143 * 2**30, "NVIDIA H200"),
         ("NVIDIA A40", (8, 6), 48 * 2**30, "NVIDIA GeForce RTX 3090"),
         ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", (8, 0), 40 * 2**30, "NVIDIA A100-SXM4-40GB"),
-        ("NVIDIA RTX 2000 Ada", (8, 9), None, "NVIDIA GeForce RTX 4070 Ti SUPER"),
+        ("NVIDIA RTX 4000 Ada", (8, 9), 16 * 2**30, "NVIDIA GeForce RTX 4070 Ti SUPER"),
         ("NVIDIA GB10", (12, 1), 120 * 2**30, "NVIDIA GeForce RTX 5090"),
-        ("NVIDIA Orin", (8, 7), 2**30, "NVIDIA A10G"),
+        ("NVIDIA Orin", (8, 7), 22587 * 2**20, "NVIDIA A10G"),
         ("AMD Instinct MI300X", None, None, "AMD Instinct MI300X"),
         ("of no kind", (9, 4), 196592 * 2**20, "NVIDIA H200"),
     ],
