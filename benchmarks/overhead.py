@@ -6,7 +6,9 @@ speed drifts does not count. Seconds are processor time, user and system, which 
 machine disturb less than the clock.
 """
 
+import ast
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -43,6 +45,40 @@ import sys, types
 versions = types.ModuleType("pytest_memreq.measure.versions")
 versions.torch_versions = lambda: ("2.13.0", None)
 sys.modules[versions.__name__] = versions
+"""
+# What it does in a run that nothing asks it for, timed where it does it: no other run is compared.
+OWN = """
+import time
+import pytest_memreq.plugin as plugin
+from pytest_memreq.plugin import dormant
+
+spent = {}
+
+def timed(module, name):
+    function = getattr(module, name)
+
+    def call(*given):
+        start = time.process_time()
+        found = function(*given)
+        spent[name] = spent.get(name, 0) + time.process_time() - start
+        return found
+
+    setattr(module, name, call)
+
+for module, name in ((plugin, "is_addressed"), (dormant, "asks_for_us"), (dormant, "any_asks")):
+    timed(module, name)
+
+def pytest_unconfigure():
+    print(f"spent: {spent}", f"whole: {time.process_time()}", sep="\\n")
+"""
+START = """
+import time
+import pytest
+from _pytest.config import get_config
+
+start = time.process_time()
+get_config().pluginmanager.import_plugin("pytest_memreq.plugin")
+print(time.process_time() - start)
 """
 
 
@@ -105,6 +141,28 @@ def beside(what: str, tests: int, runs: int) -> Timing:
     return Timing(what=what, tests=tests, with_seconds=with_plugin, without_seconds=without)
 
 
+def own(tests: int, runs: int) -> dict[str, float]:
+    """Seconds of what the plugin does itself among so many unmarked tests, the least of each."""
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    found: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as name:
+        write_suite(Path(name), PLAIN, tests)
+        Path(name, "conftest.py").write_text(OWN, encoding="utf-8")
+        commands = {
+            "start": [sys.executable, "-c", START],
+            "run": [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *PLUGIN],
+        }
+        for _ in range(runs):
+            said = {
+                kind: subprocess.check_output(command, cwd=name, env=environment, text=True)
+                for kind, command in commands.items()
+            }
+            spent, whole = re.findall(r"(?:spent|whole): (.*)", said["run"])
+            figures = {"start": float(said["start"]), **ast.literal_eval(spent)}
+            found.append({**figures, "whole": float(whole)})
+    return {what: min(each[what] for each in found) for what in found[0]}
+
+
 def checked(sizes: Iterable[int], runs: int) -> list[Timing]:
     """Suites of checked tests on the scripted device of the tests, in turn."""
     seconds: dict[int, list[float]] = {tests: [] for tests in sizes}
@@ -120,29 +178,35 @@ def checked(sizes: Iterable[int], runs: int) -> list[Timing]:
 
 
 def beside_memray(tests: int, runs: int) -> dict[str, list[float]]:
-    """Seconds of small tests of numbers alone, by what looks at them, in turn."""
+    """Seconds of small tests of numbers alone, by what looks at them, in turn.
+
+    pytest-memray runs twice: a run of it takes twenty times as long as the others.
+    """
     kinds = {
-        "nothing": (),
-        "memreq": PLUGIN,
-        "pytest-memray": ("-p", "pytest_memray.plugin", "--memray"),
+        "nothing": ((), runs),
+        "memreq": (PLUGIN, runs),
+        "pytest-memray": (("-p", "pytest_memray.plugin", "--memray"), min(2, runs)),
     }
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         write_suite(directory, PLAIN, tests)
-        for _ in range(runs):
-            for kind, options in kinds.items():
-                seconds[kind].append(cpu_seconds(directory, options))
+        cpu_seconds(directory, PLUGIN)  # modules are compiled
+        for turn in range(runs):
+            for kind, (options, turns) in kinds.items():
+                if turn < turns:
+                    seconds[kind].append(cpu_seconds(directory, options))
     return seconds
 
 
 def measure(tests: int = 10_000, runs: int = 5) -> dict[str, Any]:
     """Runs of each kind."""
-    plain = [beside("one test", 1, 2 * runs), beside("unmarked", tests, runs)]
+    plain = [beside("one test", 1, 2 * runs), beside("unmarked", tests, 2 * runs)]
     linear = checked([tests // 10, tests // 4, tests // 2, tests], max(1, runs // 2))
     return {
         "timings": [asdict(each) for each in (*plain, *linear)],
-        "beside": {"tests": tests // 5, "seconds": beside_memray(tests // 5, max(1, runs // 2))},
+        "own": own(tests, runs),
+        "beside": {"tests": tests // 5, "seconds": beside_memray(tests // 5, 2 * runs)},
     }
 
 
@@ -164,6 +228,10 @@ def tables(runs: Mapping[str, Run]) -> dict[str, str]:
                 if each.overhead is not None
             ],
         ),
+        "own": markdown(
+            ("what the plugin does itself in a run of 10,000 of them", "milliseconds"),
+            own_rows(kept.found["own"]),
+        ),
         "checked": markdown(
             ("checked tests, on a scripted device", "seconds", "milliseconds a test"),
             [
@@ -179,11 +247,27 @@ def tables(runs: Mapping[str, Run]) -> dict[str, str]:
     }
 
 
+OWN_WORDS = {
+    "start": "being imported, and adding its options",
+    "is_addressed": "looking for options and settings of its own",
+    "asks_for_us": "looking for its names in modules of tests",
+    "any_asks": "looking for markers and the fixture",
+}
+
+
+def own_rows(found: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Each part, and all of them beside the whole run."""
+    total = sum(found[what] for what in OWN_WORDS)
+    rows = [(told, f"{found[what] * 1000:.1f}") for what, told in OWN_WORDS.items()]
+    share = f"{total * 1000:.1f}, {total / found['whole']:.1%} of the run"
+    return [*rows, ("all of it", share)]
+
+
 def beside_rows(seconds: Mapping[str, list[float]]) -> list[tuple[str, str, str]]:
     """The median of each, and of the ratios to the run of the same turn with nothing."""
     rows = []
     for kind, found in seconds.items():
-        ratios = [a / b for a, b in zip(found, seconds["nothing"], strict=True)]
+        ratios = [a / b for a, b in zip(found, seconds["nothing"], strict=False)]
         rows.append(
             (kind, f"{statistics.median(found):.2f}", f"{statistics.median(ratios) - 1:+.1%}")
         )
