@@ -30,7 +30,7 @@ CARDS = {(9, 0): "NVIDIA H100 80GB HBM3", (8, 0): "NVIDIA A100-SXM4-80GB"}
 METRICS = ("requested", "allocated", "reserved")
 # Scripts that are known to differ, and why.
 WHY = {
-    "gradient penalty": "CUDA's autograd numbers what runs in backward by a thread of its own",
+    "Hessian by transforms": "a sum with zeros that take no memory is simulated by one copy more",
     "nonzero": "the build that recorded found nothing; all is simulated",
     **dict.fromkeys(
         (f"pipeline, gpipe, stage {stage}" for stage in (0, 1, 3)),

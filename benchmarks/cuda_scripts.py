@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
+from benchmarks.double_backward_scripts import DOUBLE_BACKWARD_SCRIPTS
 from benchmarks.operator_scripts import SMALL_SCRIPTS
 
 CUDA = {"device": "cuda"}
@@ -649,5 +650,6 @@ SCRIPTS = {
     "losses": losses,
     "norms": norms,
     "pictures": pictures,
+    **DOUBLE_BACKWARD_SCRIPTS,
     **SMALL_SCRIPTS,
 }

@@ -36,6 +36,20 @@ def test_every_table_is_shown_and_there_is_no_other():
     assert set().union(*(named(text_of(name)) for name in DOCUMENTS)) == TABLES.keys()
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "example_project/*.md")
+        for path in sorted(ROOT.glob(pattern))
+    ],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_no_merge_was_left_half_done(path):
+    marks = ("<<<<<<< ", "=======\n", ">>>>>>> ")
+    assert not [line for line in path.read_text("utf-8").splitlines(True) if line.startswith(marks)]
+
+
 def test_a_figure_that_was_changed_by_hand_is_seen():
     changed = text_of(DOCUMENTS[0]).replace("| 131 |", "| 132 |")
     assert filled(changed, TABLES) != changed

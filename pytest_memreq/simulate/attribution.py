@@ -26,6 +26,7 @@ from torch.optim import Optimizer
 from torch.optim import optimizer as optimizer_hooks
 
 from pytest_memreq.simulate.ledger import Block, Ledger, PhaseKind
+from pytest_memreq.simulate.numbering import Numbering
 from pytest_memreq.simulate.storages import Storages
 
 RECURRENT = (
@@ -55,8 +56,11 @@ class Place:
 class Attribution:
     """Follows modules, optimizers and autograd while active, and marks what they hold."""
 
-    def __init__(self, ledger: Ledger, storages: Storages, notes: dict[str, None]) -> None:
+    def __init__(
+        self, ledger: Ledger, storages: Storages, notes: dict[str, None], numbering: Numbering
+    ) -> None:
         self._ledger = ledger
+        self._numbering = numbering
         self._notes = notes
         self._storages = storages
         self._stack: list[str] = []
@@ -110,13 +114,17 @@ class Attribution:
         """Where the operator that is running belongs; sets the phase by the way."""
         node = _current_node()
         self._ledger.enter(self._phase(node))
-        if node is not None and not self._stack:
-            known = self._forward_places.get(node._sequence_nr())
-            return known or Place("", self._user_source())
-        place = Place(self._stack[-1] if self._stack else "", self._user_source())
-        if node is None:
+        place = self._place(node)
+        if node is None or torch.is_grad_enabled():  # what backward records is run backward as well
             self._forward_places[_sequence_number() - 1] = place
         return place
+
+    def _place(self, node: Any) -> Place:
+        if node is not None and not self._stack:
+            known = self._forward_places.get(self._numbering.made_as(node))
+            if known is not None:
+                return known
+        return Place(self._stack[-1] if self._stack else "", self._user_source())
 
     def forget_graph(self) -> None:
         """Drop what was remembered of forward work; later backward work finds no place."""
@@ -194,7 +202,8 @@ class Attribution:
             self._mark(buffer, "buffers")
 
     def _mark_parameter(self, parameter: Parameter) -> Block | None:
-        self._mark(parameter.grad, "gradients")
+        if parameter.is_leaf:  # torch warns who asks others: functional_call puts them in a module
+            self._mark(parameter.grad, "gradients")
         return self._mark(parameter, "parameters")
 
     def _mark(self, value: object, category: str) -> Block | None:

@@ -187,13 +187,13 @@ CARDS: dict[str, Card] = {
 
 
 def find_card(name: str) -> Card:
-    """The card of that name, in any case, also in part: `"A10G"`, `"A100 80GB"`, `"rtx 4090"`.
+    """The card of that name, in any case, also in part: `"A10G"`, `"A100 80GB"`, `"rtx4090"`.
 
     Raises MemreqError where no card or more than one is meant, and names those that are near.
     """
     words = _words(name)
     known = {_words(card.name): card for card in CARDS.values()}
-    meant = [card for key, card in known.items() if set(words) <= set(key)] if words else []
+    meant = [card for key, card in known.items() if words and _means(words, key)]
     if words in known:
         return known[words]
     if len(meant) == 1:
@@ -231,6 +231,21 @@ def _words(name: object) -> tuple[str, ...]:
     return tuple(
         word for word in words if word not in ("nvidia", "tesla", "geforce", "amd", "instinct")
     )
+
+
+# A card with one of these is another card than the one without, which may not be known.
+_TELLING = {"ti", "super"}
+
+
+def _means(words: tuple[str, ...], key: tuple[str, ...]) -> bool:
+    # Names are also written without their spaces: "RTX4090", "4070TiSUPER".
+    runs = {
+        key[start:end]: "".join(key[start:end])
+        for start in range(len(key))
+        for end in range(start + 1, len(key) + 1)
+    }
+    said = {word for run, joined in runs.items() if joined in words for word in run}
+    return set(words) <= set(runs.values()) and _TELLING & set(key) <= said
 
 
 def _near(words: tuple[str, ...]) -> list[Card]:

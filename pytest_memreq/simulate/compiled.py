@@ -1,4 +1,7 @@
-"""What torch.compile made is run as it was written, and the result says so."""
+"""What torch.compile made is run as it was written, and the result says so.
+
+What torch.jit.script makes is run as it was made.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from torch._dynamo import eval_frame, trace_rules
 from torch.nn import Module
 
-from pytest_memreq.replacing import replaced
+from pytest_memreq.replacing import Replacement, replaced
 
 COMPILED = (
     "what torch.compile made is simulated as it was written; fused kernels keep and need less or "
@@ -46,4 +49,21 @@ def run_as_written(notes: dict[str, None]) -> Iterator[None]:
             ]
         ),
     ):
+        yield
+
+
+@contextmanager
+def scripted_with(originals: list[Replacement]) -> Iterator[None]:
+    """Within it torch.jit.script finds torch's functions to be what `originals` make them.
+
+    It knows none but torch's own. Forward derivatives script what they are made of, when they are
+    first asked for.
+    """
+    script = torch.jit.script
+
+    def script_with_originals(*args: Any, **kwargs: Any) -> Any:
+        with replaced([*originals, (torch.jit, "script", script)]):
+            return script(*args, **kwargs)
+
+    with replaced([(torch.jit, "script", script_with_originals)]):
         yield

@@ -12,9 +12,10 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
+from torch.jit import ScriptModule
 
 from pytest_memreq.errors import SimulationError
-from pytest_memreq.replacing import Replacement
+from pytest_memreq.replacing import Replacement, replaced
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.ledger import Ledger
 from pytest_memreq.simulate.statistics import statistics_of
@@ -171,12 +172,25 @@ def _where_present(module: ModuleType, name: str, answer: Any) -> Iterator[Repla
 def moves_as_between_cards() -> Iterator[None]:
     """Within it, Module.to keeps the identity of parameters, as between CPU and CUDA.
 
-    Between CPU and meta it does only if tensors are swapped.
+    Between CPU and meta it does only if tensors are swapped. What torch.jit.script made keeps its
+    parameters in C++, which swaps none.
     """
+    apply = ScriptModule._apply
+
+    def apply_without(module: ScriptModule, *args: Any, **kwargs: Any) -> Any:
+        with _swapping(False):
+            return apply(module, *args, **kwargs)  # type: ignore[no-untyped-call]  # torch's
+
+    with _swapping(True), replaced([(ScriptModule, "_apply", apply_without)]):
+        yield
+
+
+@contextmanager
+def _swapping(swaps: bool) -> Iterator[None]:
     future = torch.__future__
-    swaps = future.get_swap_module_params_on_conversion()
-    future.set_swap_module_params_on_conversion(True)
+    before = future.get_swap_module_params_on_conversion()
+    future.set_swap_module_params_on_conversion(swaps)
     try:
         yield
     finally:
-        future.set_swap_module_params_on_conversion(swaps)
+        future.set_swap_module_params_on_conversion(before)

@@ -1,7 +1,8 @@
 """The pretended device: C++ sees meta tensors, Python sees `cuda:0`.
 
 It has no kernels of its own and patches no C structures. What it changes while active is listed
-in `cuda_api`, `tensor_api`, `autocast` and `composites`; leaving undoes all of it.
+in `cuda_api`, `tensor_api`, `storage_api`, `numbering`, `autocast`, `compiled` and `composites`;
+leaving undoes all of it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from pytest_memreq.simulate.allocator import parse_settings, tie_of
 from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.calibration import Calibration, calibrated
 from pytest_memreq.simulate.cards import Card
-from pytest_memreq.simulate.compiled import know_torch, run_as_written
+from pytest_memreq.simulate.compiled import know_torch, run_as_written, scripted_with
 from pytest_memreq.simulate.groups import Groups
 from pytest_memreq.simulate.handlers import HANDLERS
 from pytest_memreq.simulate.imports import replaced_in
 from pytest_memreq.simulate.ledger import Ledger
+from pytest_memreq.simulate.numbering import Numbering
 from pytest_memreq.simulate.reading import (
     Gap,
     as_live,
@@ -91,7 +93,8 @@ class PretendedDevice:
         self._storages = Storages(self._ledger)
         self._standing_notes = (*((ROCM,) if card.is_rocm else ()), *self._calibrated.notes)
         self._notes: dict[str, None] = {}
-        self._attribution = Attribution(self._ledger, self._storages, self._notes)
+        self._numbering = Numbering(self._storages.is_pretended)
+        self._attribution = Attribution(self._ledger, self._storages, self._notes, self._numbering)
         self._workspaces = Workspaces(card, workspaces, self._calibrated.workspace_bytes)
         self._casts = autocast.WeightCasts()
         self._composites = composites.kernels_for(card)
@@ -135,6 +138,7 @@ class PretendedDevice:
     def prepare(self) -> None:
         """Before a test's setup: let go of what nothing uses, forget what was counted."""
         self._attribution.forget_graph()
+        self._numbering.restart()
         self._workspaces.clear()
         (garbage.collect if self._ledger.live else garbage.collect_young)()
         self._tracer.pretended.clear()
@@ -280,8 +284,10 @@ class PretendedDevice:
                 self.card, self._ledger, self._streams, self._workspaces
             )
             stack.enter_context(replaced(answers))
-            stack.enter_context(replaced(tensor_api.replacements(self._tracer)))
+            changed = replaced(tensor_api.replacements(self._tracer))
+            stack.enter_context(scripted_with(stack.enter_context(changed)))
             stack.enter_context(replaced(storage_api.replacements(self._tracer)))
+            stack.enter_context(replaced(self._numbering.replacements()))
             stack.enter_context(replaced(Groups().replacements()))
             stack.enter_context(replaced_in(FAKE_TENSORS, cuda_api.without_context))
             stack.enter_context(self._kernels())

@@ -45,6 +45,14 @@ def _equal(tracer: Tracer, func: OpOverload, args: Any, _kwargs: Any) -> Any:
     return True
 
 
+def _zeros_without_memory(_tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
+    # ZeroTensorAllocator of ATen/ZeroTensorFallback.cpp gives no memory, on any device.
+    device = kwargs.get("device")
+    if device is None or torch.device(device).type not in ("cuda", "meta"):
+        return NotImplemented
+    return func(*args, **{**kwargs, "device": _META})
+
+
 def _is_nonzero(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
     if not is_meta(args[0]):
         return NotImplemented
@@ -230,6 +238,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.index": _index,
     "aten._grouped_mm": _grouped_product,
     "aten.clone": _clone,
+    "aten._efficientzerotensor": _zeros_without_memory,
     "aten.resize_": _resize,
     "aten.set_": _set,
     "aten.record_stream": _nothing,

@@ -48,6 +48,9 @@ def test_full_name_finds_its_card_in_any_case(name):
         ("RTX 5090", "NVIDIA GeForce RTX 5090"),
         ("MI300X", "AMD Instinct MI300X"),
         ("H100 80GB", "NVIDIA H100 80GB HBM3"),
+        ("RTX4090", "NVIDIA GeForce RTX 4090"),
+        ("rtx4070tiSuper", "NVIDIA GeForce RTX 4070 Ti SUPER"),
+        ("H100-80GBHBM3", "NVIDIA H100 80GB HBM3"),
     ],
 )
 def test_short_form_finds_the_one_card_it_can_mean(short, name):
@@ -60,7 +63,10 @@ def test_short_form_finds_the_one_card_it_can_mean(short, name):
         ("A100", "may be any of 'NVIDIA A100-SXM4-40GB', 'NVIDIA A100-SXM4-80GB'"),
         ("H100", "may be any of 'NVIDIA H100 80GB HBM3', 'NVIDIA H100 PCIe'"),
         ("A10", "no card named 'A10' is known; the nearest are 'NVIDIA A10G'"),
-        ("RTX4090", "'NVIDIA GeForce RTX 4090'"),
+        ("RTX4091", "'NVIDIA GeForce RTX 4090'"),
+        ("RTX 4070", "no card named 'RTX 4070' is known; the nearest are"),
+        ("4070 Ti", "no card named '4070 Ti' is known"),
+        ("4070 SUPER", "no card named '4070 SUPER' is known"),
         ("GTX 5", "no card named 'GTX 5' is known"),
         ("", "no card named '' is known; memreq gpus lists those that are"),
         ("NVIDIA", "no card named 'NVIDIA' is known"),

@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from pytest_memreq.errors import MemreqError, SimulationError
 from pytest_memreq.simulate import simulate
@@ -434,6 +435,38 @@ def test_distributions_and_their_constraints_are_satisfied():
         torch.distributions.Categorical(logits=torch.zeros(5, 9, device="cuda")).sample()
 
     simulate(step)
+
+
+def penalty(critic, x):
+    """Backward through backward."""
+    (slope,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return critic(x).mean() + slope.square().mean()
+
+
+def recomputed(critic, x):
+    """Backward of what backward recorded."""
+    return checkpoint(critic, x, use_reentrant=True).mean()
+
+
+@pytest.mark.parametrize("loss", [penalty, recomputed])
+def test_what_backward_records_belongs_to_the_modules_as_well(loss):
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.outer = nn.Linear(70, 500), nn.Linear(500, 400)
+
+        def forward(self, x):
+            return self.outer(self.inner(x).tanh())
+
+    def step():
+        loss(Critic().cuda(), torch.randn(20, 70, requires_grad=True, device="cuda")).backward()
+
+    sites = [site for site in simulate(step).sites if site.operator == "aten.mm"]
+    weights = {(500, 70): "inner", (400, 500): "outer"}
+    assert {(site.module, site.shape) for site in sites if site.shape in weights} == {
+        (module, shape) for shape, module in weights.items()
+    }
+    assert all(site.module for site in sites)
 
 
 def test_what_is_compiled_is_run_as_it_was_written_and_said_to_be():

@@ -82,6 +82,43 @@ def attention_whose_mask_learns():
     assert bias.grad.shape == bias.shape
 
 
+class Noisy(nn.Module):
+    """What torch.jit.script must find torch's own: makers of tensors, methods of theirs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.register_buffer("mean", torch.ones(3))
+
+    def forward(self, x):
+        return self.layer(x) + torch.zeros_like(x) + torch.ones(3, device=x.device) - self.mean
+
+
+@snippet
+def scripted_module():
+    model = torch.jit.script(Noisy()).cuda()
+    assert all(tensor.is_cuda for tensor in (*model.parameters(), *model.buffers()))
+    model(torch.randn(2, 3, **CUDA)).sum().backward()
+    assert all(parameter.grad.is_cuda for parameter in model.parameters())
+
+
+@snippet
+def traced_module():
+    x = torch.randn(2, 3, **CUDA)
+    traced = torch.jit.trace(Noisy().cuda(), x)
+    assert traced.cuda()(x).is_cuda
+    assert not traced.cpu().layer.weight.is_cuda
+
+
+@snippet
+def derivatives_forward():
+    model, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()).cuda(), torch.randn(2, 3, **CUDA)
+    _, tangent = torch.func.jvp(model, (x,), (torch.ones_like(x),))
+    assert tangent.is_cuda
+    assert torch.func.jacfwd(model)(x).shape == (2, 3, 2, 3)
+    assert torch.func.hessian(lambda x: model(x).sum())(x).shape == (2, 3, 2, 3)
+
+
 @snippet
 def compiled_model():
     model = torch.compile(nn.Linear(3, 3).cuda())
