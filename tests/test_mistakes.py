@@ -48,23 +48,53 @@ def test_a_mistake_on_the_command_line_is_one_line_and_4(capsys, given):
     assert MISTAKES[given] in said.err
 
 
+RANKS = [
+    (
+        {"RANK": "5", "WORLD_SIZE": "2"},
+        "RANK=5: is none of the ranks of WORLD_SIZE=2; write 0 to 1",
+    ),
+    ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK='x': is not a number from 0 to 2147483647"),
+    ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2: no RANK says which of them this process is"),
+]
+
+
+@pytest.fixture
+def of_ranks(monkeypatch):
+    def set_all(variables):
+        monkeypatch.delenv("RANK", raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_all
+
+
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("test", "options"),
     [
-        (
-            {"RANK": "5", "WORLD_SIZE": "2"},
-            "RANK=5: is none of the ranks of WORLD_SIZE=2; write 0 to 1",
-        ),
-        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK='x': is not a number from 0 to 2147483647"),
+        ("import pytest\n@pytest.mark.max_gpu_memory(1)\ndef test_it(): pass", ()),
+        ("def test_it(): pass", ("--memreq-report",)),
+        ("", ("--memreq-doctor",)),
     ],
 )
-def test_ranks_that_cannot_be_end_the_run_before_any_test(pytester, monkeypatch, variables, said):
-    pytester.makepyfile("def test_it(): pass")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    result = pytester.runpytest_subprocess()
+@pytest.mark.parametrize(("variables", "said"), RANKS)
+def test_ranks_that_cannot_be_end_the_run_before_any_test(
+    pytester, of_ranks, test, options, variables, said
+):
+    pytester.makepyfile(test)
+    of_ranks(variables)
+    result = pytester.runpytest_inprocess(*options)
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"ERROR: {said}*"])
+
+
+@pytest.mark.parametrize("test", ["def test_it(): pass", "import torch\ndef test_it(): pass"])
+@pytest.mark.parametrize(("variables", "_said"), RANKS)
+def test_ranks_that_cannot_be_are_nothing_to_a_run_that_checks_nothing(
+    pytester, of_ranks, test, variables, _said
+):
+    pytester.makepyfile(test)
+    of_ranks(variables)
+    assert pytester.runpytest_subprocess().ret == 0
 
 
 @pytest.mark.parametrize(

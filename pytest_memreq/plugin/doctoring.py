@@ -92,10 +92,21 @@ def plan_of(settings: Settings, devices: int, lost: str, card: str, torch: Torch
     return Plan(what=f"simulated on {card}: {torch.why_no_device}", advice=advice)
 
 
+def _check_places(config: pytest.Config) -> None:
+    for given in () if config.option.pyargs else config.args:
+        place = given.partition("::")[0]
+        if not (config.invocation_params.dir / place).exists():
+            raise pytest.UsageError(visible(f"file or directory not found: {given}"))
+
+
 def lines_of(
     config: pytest.Config, settings: Settings, baselines: Baselines | None, ranks: Ranks
 ) -> tuple[list[str], bool]:
-    """All that is told, and whether tests could be checked."""
+    """All that is told, and whether tests could be checked.
+
+    Raises pytest.UsageError for a test that is not there, as pytest does when it looks for it.
+    """
+    _check_places(config)
     meters = Meters(config, settings)
     torch, backends = torch_here(), meters.backends() if settings.mode != "off" else ()
     card = meters.card_for(None)

@@ -129,7 +129,7 @@ class Meters:
         self.lost = ""
         self._config = config
         self._settings = settings
-        self.world_size = ranks_of(os.environ).world_size  # tests may set what they like
+        self.ranks = ranks_of(os.environ)  # tests may set what they like
         self._pretended: dict[str, SimulatedMeter] = {}
         self._measuring: MeasuringMeter | None = None
         self._backends: tuple[Backend, ...] = ()
@@ -169,7 +169,7 @@ class Meters:
         if self._measuring is None and backends:
             from pytest_memreq.plugin.measuring import MeasuringMeter
 
-            self._measuring = MeasuringMeter(backends, self.world_size)
+            self._measuring = MeasuringMeter(backends, self.ranks.world_size)
         return self._measuring
 
     def rehearsal_for(self, gpu: str | None) -> SimulatedMeter:
@@ -182,7 +182,7 @@ class Meters:
             from pytest_memreq.plugin.simulating import SimulatedMeter
 
             calibration = self._config.stash[CALIBRATION]
-            meter = self._pretended[card] = SimulatedMeter(card, self.world_size, calibration)
+            meter = self._pretended[card] = SimulatedMeter(card, self.ranks.world_size, calibration)
             progress = progress_of(self._config)
             if progress is not None:
                 meter.tell(progress.told)

@@ -82,14 +82,14 @@ class Needs:
 
     def _places(self, item: pytest.Item, ranks: int | None) -> Counter[int]:
         """How often the limit counts on each card: a rank has the card of its local number."""
-        if not is_for_ranks(item, self._meters.world_size):
+        if not is_for_ranks(item, self._meters.ranks.world_size):
             return Counter(dict.fromkeys(self.capacities, 1))
         count = len(self._place.seen.names) or len(self._meters.backends())
         return Counter(rank % count for rank in range(ranks or 1))
 
     def _beside(self, item: pytest.Item) -> dict[int, int]:
         """What is in the process and in no limit of the test."""
-        if is_to_isolate(item) or is_for_ranks(item, self._meters.world_size):
+        if is_to_isolate(item) or is_for_ranks(item, self._meters.ranks.world_size):
             return self.present()
         meter = self._meters.measuring()
         assert meter is not None  # there are devices

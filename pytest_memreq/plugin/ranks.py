@@ -14,10 +14,15 @@ MOST = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """This process's rank, and of how many; a process by itself is the only one."""
+    """This process's rank, and of how many; a process by itself is the only one.
+
+    `problem` says what is wrong with the variables, where neither can be known. It ends a run that
+    checks something, and is nothing to any other.
+    """
 
     rank: int = 0
     world_size: int = 1
+    problem: str = ""
 
     @property
     def is_writer(self) -> bool:
@@ -29,13 +34,22 @@ ALONE = Ranks()
 
 
 def ranks_of(variables: Mapping[str, str]) -> Ranks:
-    """Those of the environment's variables.
+    """Those of the environment's variables."""
+    try:
+        return _ranks_of(variables)
+    except MemreqError as error:
+        return Ranks(problem=str(error))
 
-    Raises MemreqError for one that is no number, and for a rank that the run does not have: it
-    would wait for nobody, and nobody for it.
-    """
+
+def _ranks_of(variables: Mapping[str, str]) -> Ranks:
     world_size = _number(variables, WORLD_SIZE, 1, least=1)
     rank = _number(variables, RANK, 0, least=0)
+    # It would wait for others that may never come, and others for it.
+    if world_size > 1 and not variables.get(RANK, "").strip():
+        raise MemreqError(
+            f"{WORLD_SIZE}={world_size}: no {RANK} says which of them this process is; torchrun "
+            "sets both, and where no ranks are started both are to be unset"
+        )
     if rank >= world_size > 1:
         raise MemreqError(
             f"{RANK}={rank}: is none of the ranks of {WORLD_SIZE}={world_size}; "

@@ -69,6 +69,8 @@ class Session:
             checks = {item: check_of(item, self.settings) for item in every}
             judged = [item for item, check in checks.items() if check and check.is_judged]
             check_elsewhere(config, self.settings, every, judged)
+            if judged and self.meters.ranks.problem:
+                raise MemreqError(self.meters.ranks.problem)
         except MemreqError as error:
             refuse_run(config, items, str(error))
             return
@@ -104,7 +106,7 @@ class Session:
 
         pytest finalizes every fixture of a test that nothing follows.
         """
-        if is_for_ranks(item, self.meters.world_size):
+        if is_for_ranks(item, self.meters.ranks.world_size):
             run_on_ranks(item)
             return True
         if is_to_isolate(item):
@@ -235,7 +237,7 @@ class Session:
         try:
             if NO_ROOM in item.stash and not is_first:
                 raise MemreqError(item.stash[NO_ROOM])
-            check_ranks(check.budget.ranks, self.meters.world_size)
+            check_ranks(check.budget.ranks, self.meters.ranks.world_size)
             meter = self.meters.rehearsal_for(gpu) if is_first else self.meters.meter_for(gpu)
         except MemreqError as error:
             return Course(nodeid=item.nodeid, check=check, meter=None, problem=str(error))
@@ -283,7 +285,7 @@ class Session:
         check = item.stash.get(CHECK, None)
         if check is None:
             return None
-        is_elsewhere = is_to_isolate(item) or is_for_ranks(item, self.meters.world_size)
+        is_elsewhere = is_to_isolate(item) or is_for_ranks(item, self.meters.ranks.world_size)
         if is_elsewhere or self._is_to_rehearse(item):
             return item.nodeid  # it follows a pretended test, and one may follow it
         return self.meters.kind_of(check.budget.gpu) or None

@@ -9,9 +9,11 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 from pytest_memreq.errors import MemreqError
+from pytest_memreq.plugin.addressed import is_told
 from pytest_memreq.plugin.baselines import Baselines, baselines_of
 from pytest_memreq.plugin.calibrating import CALIBRATION, calibration_of
 from pytest_memreq.plugin.config import Settings, read_settings
+from pytest_memreq.plugin.options import DOCTOR
 from pytest_memreq.plugin.parts import parts_of
 from pytest_memreq.plugin.ranks import Ranks, ranks_of
 from pytest_memreq.reports.text import visible
@@ -32,7 +34,11 @@ def read(config: pytest.Config) -> tuple[Settings, Baselines | None, Ranks]:
     settings = _or_usage_error(read_settings, config)
     config.stash[CALIBRATION] = _or_usage_error(calibration_of, settings)
     baselines = _or_usage_error(_baselines_of, config, settings)
-    return settings, baselines, _or_usage_error(ranks_of, os.environ)
+    ranks = ranks_of(os.environ)
+    is_ours = config.getoption(DOCTOR) or baselines is not None or is_told(config, config.option)
+    if ranks.problem and is_ours:
+        raise pytest.UsageError(visible(ranks.problem))
+    return settings, baselines, ranks
 
 
 def _or_usage_error(read: Callable[P, Value], *given: P.args, **named: P.kwargs) -> Value:

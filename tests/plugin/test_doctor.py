@@ -1,5 +1,7 @@
 """`memreq doctor`: what a run would do, without running it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -68,6 +70,15 @@ def test_a_wrong_setting_is_one_line(doctor):
     assert (code, out) == (4, "")
     (line,) = err.strip().splitlines()
     assert line.startswith("ERROR: --memreq-budget, allocated: 'many' is not a limit; write")
+
+
+def test_a_test_that_is_not_there_is_one_line(doctor):
+    assert doctor("test_none.py::test_a") == (
+        *(4, ""),
+        "ERROR: file or directory not found: test_none.py::test_a\n\n",
+    )
+    (name,) = Path().glob("test_*.py")
+    assert doctor(f"{name}::test_a", ".")[0] == 0
 
 
 def test_where_the_plugin_is_not_loaded_it_says_how_to_load_it(doctor, monkeypatch):
