@@ -25,7 +25,8 @@ WHY = {
     "is within its rounding",
     "B15": CUDNN,
     "B16": "one step of 4 MiB in what is reserved",
-    "B17": "reserved is short by 24 MiB an image; not known",
+    "B17": "short by 24 MiB an image from batch 24 on; not known: CUDA builds of torch 2.6 "
+    "(transformers 4.48) and 2.13 keep what is simulated (batch 16, 24)",
     "B18": CUDNN,
     "B19": "the published figures are of reserved; fragmentation",
     "B24": "compiled; simulated as it was written",

@@ -1,37 +1,31 @@
 """The pretended device: C++ sees meta tensors, Python sees `cuda:0`.
 
-It has no kernels of its own and patches no C structures. What it changes while active is listed
-in `cuda_api`, `tensor_api`, `storage_api`, `numbering`, `autocast`, `compiled` and `composites`;
-leaving undoes all of it.
+It has no kernels of its own and patches no C structures. What it changes while active is in
+`pretending`; leaving undoes all of it.
 """
 
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from torch import Tensor
-from torch.library import Library
 
 from pytest_memreq import garbage
 from pytest_memreq.errors import SimulationError
 from pytest_memreq.holdings import Held, LiveBlock, nothing_held, total_bytes
-from pytest_memreq.replacing import replaced
 from pytest_memreq.requirement import Peak
-from pytest_memreq.simulate import autocast, composites, cuda_api, storage_api, tensor_api
+from pytest_memreq.simulate import composites
 from pytest_memreq.simulate.accumulation import owners_of_a_lone_gradient
 from pytest_memreq.simulate.allocator import parse_settings, tie_of
 from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.calibration import Calibration, calibrated
 from pytest_memreq.simulate.cards import Card
-from pytest_memreq.simulate.compiled import know_torch, run_as_written, scripted_with
-from pytest_memreq.simulate.groups import Groups
 from pytest_memreq.simulate.handlers import HANDLERS
-from pytest_memreq.simulate.imports import replaced_in
 from pytest_memreq.simulate.ledger import Ledger
 from pytest_memreq.simulate.numbering import Numbering
+from pytest_memreq.simulate.pretending import Pretence, installed
 from pytest_memreq.simulate.reading import (
     Gap,
     as_live,
@@ -96,8 +90,7 @@ class PretendedDevice:
         self._numbering = Numbering(self._storages.is_pretended)
         self._attribution = Attribution(self._ledger, self._storages, self._notes, self._numbering)
         self._workspaces = Workspaces(card, workspaces, self._calibrated.workspace_bytes)
-        self._casts = autocast.WeightCasts()
-        self._composites = composites.kernels_for(card)
+        kernels = composites.kernels_for(card)
         recorder = Recorder(
             self._ledger,
             self._storages,
@@ -106,7 +99,18 @@ class PretendedDevice:
             card,
             self._streams,
         )
-        self._tracer = Tracer(recorder, self._composites, HANDLERS, self._notes)
+        self._tracer = Tracer(recorder, kernels, HANDLERS, self._notes)
+        self._pretence = Pretence(
+            card=card,
+            ledger=self._ledger,
+            streams=self._streams,
+            workspaces=self._workspaces,
+            tracer=self._tracer,
+            numbering=self._numbering,
+            attribution=self._attribution,
+            kernels=kernels,
+            notes=self._notes,
+        )
         self._start_event = 0
         self._gaps: list[Gap] = []
         self._held_bytes = 0
@@ -126,7 +130,7 @@ class PretendedDevice:
             if _active and _active[-1] is self:
                 yield
             else:
-                with self._pushed(), self._installed():
+                with self._pushed(), installed(self._pretence):
                     yield
         finally:
             _thread.release()
@@ -275,37 +279,3 @@ class PretendedDevice:
             _active.pop()
             if outer is not None:
                 outer._tracer.is_suspended = False
-
-    @contextmanager
-    def _installed(self) -> Iterator[None]:
-        know_torch()
-        with ExitStack() as stack:
-            answers = cuda_api.replacements(
-                self.card, self._ledger, self._streams, self._workspaces
-            )
-            stack.enter_context(replaced(answers))
-            changed = replaced(tensor_api.replacements(self._tracer))
-            stack.enter_context(scripted_with(stack.enter_context(changed)))
-            stack.enter_context(replaced(storage_api.replacements(self._tracer)))
-            stack.enter_context(replaced(self._numbering.replacements()))
-            stack.enter_context(replaced(Groups().replacements()))
-            stack.enter_context(replaced_in(FAKE_TENSORS, cuda_api.without_context))
-            stack.enter_context(self._kernels())
-            stack.enter_context(autocast.on_meta(self._casts))
-            stack.enter_context(cuda_api.moves_as_between_cards())
-            stack.enter_context(run_as_written(self._notes))
-            stack.enter_context(self._attribution.following())
-            stack.enter_context(self._tracer)
-            yield
-
-    @contextmanager
-    def _kernels(self) -> Iterator[None]:
-        library = Library("aten", "IMPL")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch warns of every kernel that takes a place
-                autocast.register(library, self._casts)
-                composites.register(library, self._composites)
-            yield
-        finally:
-            library._destroy()
