@@ -101,7 +101,11 @@ def test_ranks_that_cannot_be_are_nothing_to_a_run_that_checks_nothing(
     ("option", "variables", "said"),
     [
         ("--memreq=measure", {}, "no device to measure on; --memreq=auto simulates where there*"),
-        ("--memreq=simulate", {"PYTORCH_ALLOC_CONF": "foo"}, "*PYTORCH_ALLOC_CONF*: 'foo' is not*"),
+        (
+            "--memreq=simulate",
+            {"PYTORCH_ALLOC_CONF": "backend:cudaMallocAsync"},
+            "*PYTORCH_ALLOC_CONF*: backend:cudaMallocAsync is not simulated*",
+        ),
     ],
 )
 def test_what_leaves_a_test_unchecked_says_what_to_do(
