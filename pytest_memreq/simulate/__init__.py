@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pytest_memreq.errors import SimulationError
 from pytest_memreq.resolving import resolver
 from pytest_memreq.simulate.cards import DEFAULT_CARD, Card, find_card
 
@@ -62,7 +63,10 @@ def simulate(
             device.tell(progress)
         step(*args)
         present = groups.present()
-        return replace(device.finding(), world_size=present.world_size, rank=present.rank)
+        found = device.finding()
+        if found.peak.allocated_bytes is None:
+            raise SimulationError(dict(found.unknown)["allocated"])
+        return replace(found, world_size=present.world_size, rank=present.rank)
 
 
 __all__ = ["Card", "Simulation", "find_card", "simulate"]

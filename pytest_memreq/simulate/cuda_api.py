@@ -7,15 +7,13 @@ nothing runs (synchronization, random state, streams).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
-from torch.jit import ScriptModule
 
 from pytest_memreq.errors import SimulationError
-from pytest_memreq.replacing import Replacement, replaced
+from pytest_memreq.replacing import Replacement
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.ledger import Ledger
 from pytest_memreq.simulate.statistics import statistics_of
@@ -25,10 +23,21 @@ from pytest_memreq.simulate.workspaces import Workspaces
 CUDNN_VERSION = 92000  # of torch 2.13's wheels
 NCCL_VERSION = (2, 29, 7)  # of the same
 
-NOT_ANSWERED = """
-    memory_summary memory_snapshot _snapshot _dump_snapshot _record_memory_history
-    utilization temperature power_draw clock_rate list_gpu_processes
-"""
+_ASKS = "it asks what only a real device knows"
+_POOLS = "segments in pools of your own are not simulated"
+NOT_ANSWERED = {
+    **dict.fromkeys(
+        (
+            *("memory_summary", "memory_snapshot", "_snapshot", "_dump_snapshot"),
+            *("_record_memory_history", "utilization", "temperature", "power_draw"),
+            *("clock_rate", "list_gpu_processes"),
+        ),
+        _ASKS,
+    ),
+    "use_mem_pool": _POOLS,
+}
+EXPORTS = ("export", "export_for_training", "draft_export")
+NVTX = ("range_push", "range_pop", "range_start", "range_end", "mark")
 
 
 def card_answers(card: Card) -> dict[str, Callable[..., Any]]:
@@ -86,9 +95,18 @@ def replacements(
         yield from _where_present(torch.accelerator, name, answer)
     yield from _where_present(torch._C, "_get_accelerator", lambda check=None: torch.device("cuda"))
     yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False
-    for name in NOT_ANSWERED.split():
-        yield from _where_present(torch.cuda, name, _refusal(f"torch.cuda.{name}()"))
-        yield from _where_present(torch.cuda.memory, name, _refusal(f"torch.cuda.{name}()"))
+    for name, why in NOT_ANSWERED.items():
+        yield from _where_present(torch.cuda, name, _refusal(f"torch.cuda.{name}()", why))
+        yield from _where_present(torch.cuda.memory, name, _refusal(f"torch.cuda.{name}()", why))
+    refuse = _refusal("torch.cuda.MemPool()", _POOLS)
+    pool = type("MemPool", (), {"__init__": refuse})  # torch asks what is one
+    yield from _where_present(torch.cuda, "MemPool", pool)
+    for name in NVTX:
+        yield from _where_present(torch.cuda.nvtx, name, lambda *_args, **_kwargs: 0)
+    for name in EXPORTS:
+        why = "it traces tensors that have a device and no card"
+        yield from _where_present(torch.export, name, _refusal(f"torch.export.{name}()", why))
+    yield from _where_present(torch, "_use_cudnn_rnn_flatten_weight", lambda: False)
     yield torch.backends.cudnn, "is_available", lambda: True
     yield torch.backends.cudnn, "is_acceptable", lambda tensor: bool(tensor.is_cuda)
     yield torch.backends.cudnn, "version", lambda: CUDNN_VERSION
@@ -98,11 +116,10 @@ def replacements(
     yield torch._C, "_cuda_clearCublasWorkspaces", workspaces.clear
 
 
-def _refusal(call: str) -> Callable[..., Any]:
+def _refusal(call: str, why: str) -> Callable[..., Any]:
     def refuse(*_args: Any, **_kwargs: Any) -> None:
         raise SimulationError(
-            f"{call} cannot be simulated: it asks what only a real device knows; "
-            "measure this test on a device (--memreq measure)"
+            f"{call} cannot be simulated: {why}; measure this test on a device (--memreq measure)"
         )
 
     return refuse
@@ -155,7 +172,6 @@ def _nothing_to_do() -> dict[str, Callable[..., Any]]:
     return {
         **dict.fromkeys(names.split(), nothing),
         "is_initialized": lambda: True,
-        "is_current_stream_capturing": lambda: False,
         "get_rng_state": state,
         "get_rng_state_all": lambda: [state()],
         "initial_seed": lambda: 0,
@@ -166,31 +182,3 @@ def _where_present(module: ModuleType, name: str, answer: Any) -> Iterator[Repla
     # A name that this torch lacks stays absent, so that code asking for it behaves as it would.
     if hasattr(module, name):
         yield module, name, answer
-
-
-@contextmanager
-def moves_as_between_cards() -> Iterator[None]:
-    """Within it, Module.to keeps the identity of parameters, as between CPU and CUDA.
-
-    Between CPU and meta it does only if tensors are swapped. What torch.jit.script made keeps its
-    parameters in C++, which swaps none.
-    """
-    apply = ScriptModule._apply
-
-    def apply_without(module: ScriptModule, *args: Any, **kwargs: Any) -> Any:
-        with _swapping(False):
-            return apply(module, *args, **kwargs)  # type: ignore[no-untyped-call]  # torch's
-
-    with _swapping(True), replaced([(ScriptModule, "_apply", apply_without)]):
-        yield
-
-
-@contextmanager
-def _swapping(swaps: bool) -> Iterator[None]:
-    future = torch.__future__
-    before = future.get_swap_module_params_on_conversion()
-    future.set_swap_module_params_on_conversion(swaps)
-    try:
-        yield
-    finally:
-        future.set_swap_module_params_on_conversion(before)

@@ -15,7 +15,7 @@ from torch import Tensor
 from pytest_memreq import garbage
 from pytest_memreq.errors import SimulationError
 from pytest_memreq.holdings import Held, LiveBlock, nothing_held, total_bytes
-from pytest_memreq.requirement import Peak
+from pytest_memreq.requirement import METRICS, Peak
 from pytest_memreq.simulate import composites
 from pytest_memreq.simulate.accumulation import owners_of_a_lone_gradient
 from pytest_memreq.simulate.allocator import parse_settings, tie_of
@@ -45,6 +45,7 @@ from pytest_memreq.simulate.summary import (
     phases_since,
     sites_of,
 )
+from pytest_memreq.simulate.threads import ELSEWHERE
 from pytest_memreq.simulate.tracer import Told, Tracer
 from pytest_memreq.simulate.versions import torch_version
 from pytest_memreq.simulate.work import work_of
@@ -147,6 +148,7 @@ class PretendedDevice:
         (garbage.collect if self._ledger.live else garbage.collect_young)()
         self._tracer.pretended.clear()
         self._tracer.operators = 0
+        self._tracer.works_elsewhere = False
         self._notes.clear()
         self._notes.update(dict.fromkeys(self._standing_notes))
         self._ledger.restart()
@@ -246,9 +248,11 @@ class PretendedDevice:
         peak_bytes = found.peak.allocated_bytes or 0
         recorded = self._attribution.recorded_operations
         absolute = counted_peak(self._ledger, self._start_event, gaps=self._gaps)
+        is_blind = self._tracer.works_elsewhere
+        blind = tuple((metric, ELSEWHERE) for metric in METRICS)
         return Simulation(
             card=self.card,
-            peak=self._calibrated.peak(found.peak),
+            peak=Peak() if is_blind else self._calibrated.peak(found.peak),
             absolute_peak=self._calibrated.peak(absolute),
             did_allocate=any(event >= 0 for event in self._ledger.events),
             breakdown=self._calibrated.breakdown(break_down(found.live)),
@@ -258,7 +262,7 @@ class PretendedDevice:
             held_by=held.by_others(),
             fixtures_bytes=held.fixtures_bytes,
             refusal=self._ledger.refusal,
-            unknown=self._calibrated.unknown,
+            unknown=blind if is_blind else self._calibrated.unknown,
             pretended=self.pretended,
             work=work_of(self._ledger, self._start_event, found.live, recorded),
             notes=notes_of(self._notes, possible, peak_bytes),

@@ -53,6 +53,14 @@ def _zeros_without_memory(_tracer: Tracer, func: OpOverload, args: Any, kwargs: 
     return func(*args, **{**kwargs, "device": _META})
 
 
+def _nested(tracer: Tracer, func: OpOverload, args: Any, kwargs: Any) -> Any:
+    device = kwargs.get("device")
+    if not any(map(is_meta, args[0])) and (device is None or torch.device(device).type == "cpu"):
+        return NotImplemented
+    why = "torch has no strided nested tensors on meta; jagged ones can be, but for attention"
+    raise tracer.refusal(describe(func), why)
+
+
 def _is_nonzero(tracer: Tracer, _func: OpOverload, args: Any, _kwargs: Any) -> Any:
     if not is_meta(args[0]):
         return NotImplemented
@@ -239,6 +247,7 @@ HANDLERS: dict[str, Handler] = {
     "aten._grouped_mm": _grouped_product,
     "aten.clone": _clone,
     "aten._efficientzerotensor": _zeros_without_memory,
+    "aten._nested_tensor_from_tensor_list": _nested,
     "aten.resize_": _resize,
     "aten.set_": _set,
     "aten.record_stream": _nothing,

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from torch.library import Library
 
 from pytest_memreq.replacing import replaced
-from pytest_memreq.simulate import autocast, composites, cuda_api, storage_api, tensor_api
+from pytest_memreq.simulate import autocast, composites, cuda_api, graphs, storage_api, tensor_api
 from pytest_memreq.simulate.attribution import Attribution
 from pytest_memreq.simulate.cards import Card
 from pytest_memreq.simulate.compiled import know_torch, run_as_written, scripted_with
 from pytest_memreq.simulate.groups import Groups
+from pytest_memreq.simulate.higher_order import taking_functions
 from pytest_memreq.simulate.imports import replaced_in
 from pytest_memreq.simulate.ledger import Ledger
+from pytest_memreq.simulate.moving import moves_as_between_cards
 from pytest_memreq.simulate.numbering import Numbering
 from pytest_memreq.simulate.streams import Streams
+from pytest_memreq.simulate.threads import guarded
 from pytest_memreq.simulate.tracer import Tracer
 from pytest_memreq.simulate.workspaces import Workspaces
 
@@ -51,6 +54,7 @@ def installed(pretence: Pretence) -> Iterator[None]:
         stack.enter_context(replaced(answers))
         changed = replaced(tensor_api.replacements(pretence.tracer))
         stack.enter_context(scripted_with(stack.enter_context(changed)))
+        stack.enter_context(replaced(graphs.replacements(pretence.streams, pretence.notes)))
         stack.enter_context(replaced(storage_api.replacements(pretence.tracer)))
         stack.enter_context(replaced(pretence.numbering.replacements()))
         stack.enter_context(replaced(Groups().replacements()))
@@ -58,9 +62,12 @@ def installed(pretence: Pretence) -> Iterator[None]:
         casts = autocast.WeightCasts()
         stack.enter_context(_registered(casts, pretence.kernels))
         stack.enter_context(autocast.on_meta(casts))
-        stack.enter_context(cuda_api.moves_as_between_cards())
+        stack.enter_context(moves_as_between_cards(pretence.notes))
         stack.enter_context(run_as_written(pretence.notes))
+        stack.enter_context(taking_functions(pretence.notes))
         stack.enter_context(pretence.attribution.following())
+        tracer = pretence.tracer
+        stack.enter_context(guarded(tracer.storages.is_pretended, tracer.note_elsewhere))
         stack.enter_context(pretence.tracer)
         yield
 

@@ -47,12 +47,21 @@ def sequence_loss(
     return log_probs.new_empty(batch), log_probs.new_empty(batch, steps, 2 * most + 1)
 
 
+def packed(padded: Tensor, _offsets: Any, rows: int | None = None) -> Tensor:
+    """Rows of all sequences one after another; without their number, as if none was padded."""
+    return padded.new_empty(
+        padded.shape[0] * padded.shape[1] if rows is None else rows, *padded.shape[2:]
+    )
+
+
 SHAPES: dict[str, Callable[..., Any]] = {
     "aten._thnn_fused_gru_cell": gru_cell,
     "aten._thnn_fused_gru_cell_backward": gru_cell_backward,
     "aten._ctc_loss": sequence_loss,
     "aten._ctc_loss_backward": like(1),
     "aten._logcumsumexp": like(0),
+    "aten._weight_norm_interface_backward": like(1, 2),
+    "aten._padded_dense_to_jagged_forward": packed,
     "aten._standard_gamma_grad": like(0),
     "aten._dirichlet_grad": like(0),
     "aten._sample_dirichlet": like(0),

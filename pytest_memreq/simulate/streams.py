@@ -18,10 +18,11 @@ DEVICE = torch.device("cuda", 0)
 
 @dataclass(slots=True)
 class Streams:
-    """Which stream is current; 0 is the default one."""
+    """Which stream is current; 0 is the default one. A graph that is captured has one as well."""
 
     current: int = 0
     made: int = 0
+    is_capturing: bool = False
 
 
 class Context:
@@ -107,8 +108,8 @@ class Stream:
         return True
 
     def is_capturing(self) -> bool:
-        """No graph is ever captured."""
-        return False
+        """True while a graph is captured."""
+        return self._streams.is_capturing
 
 
 def stream_answers(streams: Streams) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def replacements(border: Border) -> Iterator[Replacement]:
     yield Tensor, "tolist", looks.as_list(is_pretended)
     yield Tensor, "numpy", looks.as_array(is_pretended)
     yield Tensor, "record_stream", _recorder(border)
+    yield Tensor, "_make_wrapper_subclass", staticmethod(_wrapper(_Base._make_wrapper_subclass))
     yield Tensor, "pin_memory", lambda tensor, *_device: tensor
     yield Tensor, "is_pinned", lambda tensor, *_device: False
     yield Tensor, "__repr__", looks.represented(is_pretended, Tensor.__repr__)
@@ -92,6 +93,20 @@ def replacements(border: Border) -> Iterator[Replacement]:
     yield Tensor, "new_tensor", _maker(_Base.new_tensor, border)
     yield torch, "load", _loader(torch.load)
     yield DeviceContext, "__torch_function__", _device_context(constructors, makers)
+
+
+def _wrapper(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    # Of a subclass that is put together from tensors (jagged ones), autograd asks C++ for the
+    # device, and ends the process where torch was built without it.
+    def on_meta(value: Any) -> Any:
+        is_card = isinstance(value, torch.device) and value.type == "cuda"
+        return _META if is_card else value
+
+    def make_wrapper_subclass(cls: type, *args: Any, **kwargs: Any) -> Tensor:
+        kwargs = {name: on_meta(value) for name, value in kwargs.items()}
+        return make(cls, *map(on_meta, args), **kwargs)
+
+    return make_wrapper_subclass
 
 
 def _item_setter(is_pretended: IsPretended) -> Callable[[Tensor, Any, Any], None]:

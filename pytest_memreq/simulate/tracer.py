@@ -90,6 +90,7 @@ class Tracer(TorchDispatchMode):
         self.is_suspended = False
         self.told: Told | None = None
         self.operators = 0
+        self.works_elsewhere = False
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
@@ -122,6 +123,10 @@ class Tracer(TorchDispatchMode):
         """A number that is a storage's own as long as it has memory on the card, else 0."""
         block = self.storages.block_in(storage)
         return storage._cdata if block is not None and block.requested_bytes else 0
+
+    def note_elsewhere(self) -> None:
+        """Another thread worked on the card, out of sight."""
+        self.works_elsewhere = True
 
     @property
     def is_backward(self) -> bool:
@@ -278,14 +283,15 @@ class Tracer(TorchDispatchMode):
             if operator.name in SHAPES:
                 return SHAPES[operator.name](*args, **kwargs)
             why = f"torch {torch.__version__} has no shape rule (meta kernel) for it"
-            raise self._refusal(operator, why) from error
+            raise self.refusal(operator, why) from error
         except RuntimeError as error:
             if "meta tensor" not in str(error):
                 raise
             why = f"its result's shape depends on values ({error})"
-            raise self._refusal(operator, why) from error
+            raise self.refusal(operator, why) from error
 
-    def _refusal(self, operator: Operator, why: str) -> SimulationError:
+    def refusal(self, operator: Operator, why: str) -> SimulationError:
+        """The error of an operator that cannot be simulated."""
         source = self._attribution.place().source or "an unknown line"
         return SimulationError(
             f"{operator.name} at {source} cannot be simulated: {why}; measure this test on a "

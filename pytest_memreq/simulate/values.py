@@ -87,7 +87,7 @@ class Values:
 
     def is_vote(self, operator: Operator, args: Any) -> bool:
         """True for the least, most, and so on of what ranks say; what this one says is known."""
-        if operator.name != "c10d.allreduce_" or args[2].op() not in _VOTES:
+        if operator.name != "c10d.allreduce_" or not _picks_one(args[2], args[0]):
             return False
         return all(self.of(tensor) is not None for tensor in args[0])
 
@@ -173,3 +173,10 @@ def _on_cpu(operator: Operator, kwargs: dict[str, Any]) -> dict[str, Any]:
     if _asks_shapes(operator) or "device" in kwargs:
         return {"device": _CPU, "pin_memory": None} if "pin_memory" in kwargs else {"device": _CPU}
     return {}
+
+
+def _picks_one(reduction: Any, tensors: list[Tensor]) -> bool:
+    if hasattr(reduction, "op"):
+        return reduction.op() in _VOTES
+    # Torch 2.9 does not say; what is added up are gradients.
+    return not any(tensor.is_floating_point() for tensor in tensors)

@@ -152,3 +152,24 @@ def test_all_leaves_tests_without_device_work_alone(scripted):
     result = scripted.runpytest("--memreq-all", "--memreq-budget", "1000 B", "--memreq-report")
     result.assert_outcomes(passed=2, failed=1)
     assert "test_on_the_cpu" not in (scripted.path / "memreq-report/memreq.json").read_text()
+
+
+def test_work_of_another_thread_is_unchecked_whatever_becomes_of_its_error(pytester):
+    pytester.makepyfile(
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        import pytest
+        import torch
+
+        @pytest.mark.max_gpu_memory("1 GiB")
+        def test_step():
+            x = torch.ones(3, device="cuda")
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(lambda: x * 2)
+        """
+    )
+    result = pytester.runpytest("--memreq=simulate")
+    result.assert_outcomes(failed=1)
+    said = "*unchecked: the allocated peak is not known: a thread that the test started works on*"
+    result.stdout.fnmatch_lines([said])

@@ -2,12 +2,15 @@
 
 import copy
 import io
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -117,6 +120,69 @@ def derivatives_forward():
     assert tangent.is_cuda
     assert torch.func.jacfwd(model)(x).shape == (2, 3, 2, 3)
     assert torch.func.hessian(lambda x: model(x).sum())(x).shape == (2, 3, 2, 3)
+
+
+@snippet
+def weight_norm_of_old():
+    model = nn.utils.weight_norm(nn.Linear(3, 3)).cuda()
+    assert all(parameter.is_cuda for parameter in model.parameters())
+    model(torch.randn(2, 3, **CUDA)).sum().backward()
+
+
+@snippet
+def captured_graph():
+    model, x = nn.Linear(64, 64).cuda(), torch.randn(8, 64, **CUDA)
+    graph = torch.cuda.CUDAGraph()
+    assert not torch.cuda.is_current_stream_capturing()
+    with torch.cuda.graph(graph, pool=torch.cuda.graph_pool_handle()):
+        assert torch.cuda.is_current_stream_capturing()
+        y = model(x)
+    graph.replay()
+    assert y.is_cuda
+    assert not torch.cuda.is_current_stream_capturing()
+
+
+@snippet
+def graphed_module():
+    x = torch.randn(8, 64, **CUDA)
+    model = torch.cuda.make_graphed_callables(nn.Linear(64, 64).cuda(), (x,))
+    model(x).sum().backward()
+    assert model.weight.grad.is_cuda
+
+
+@snippet
+def ranges_of_a_profiler():
+    with torch.cuda.nvtx.range("step"):
+        torch.cuda.nvtx.mark("here")
+        torch.ones(3, **CUDA)
+
+
+@snippet
+def jagged_tensor():
+    rows = [torch.randn(3, 8), torch.randn(5, 8)]
+    jagged = torch.nested.nested_tensor(rows, layout=torch.jagged, device="cuda")
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.GELU()).cuda()
+    result = model(jagged)
+    assert result.is_cuda
+    padded = torch.nested.to_padded_tensor(result, 0.0)
+    assert padded.shape == (2, 5, 8)
+    padded.sum().backward()
+    assert model[0].weight.grad.is_cuda
+
+
+@snippet
+def choice_between_functions():
+    x = torch.ones(3, **CUDA)
+    taken = torch.cond(torch.ones((), dtype=torch.bool, **CUDA), lambda x: x[:2], lambda x: x, (x,))
+    assert taken.shape == (2,)
+
+
+@snippet
+def shared_and_addressed():
+    weight = nn.Linear(3, 4).cuda().share_memory().weight
+    assert weight.data_ptr() == weight.detach().data_ptr() != 0
+    assert weight[1].data_ptr() == weight.data_ptr() + 12
+    assert torch.ones(3, **CUDA).data_ptr() != weight.data_ptr()
 
 
 @snippet
@@ -328,18 +394,98 @@ def moved_twice_and_back():
     assert torch.cuda.memory_allocated() == 0
 
 
+def in_a_thread(work):
+    """What a user's own pool of threads does; errors in it are the user's to look at."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work)
+
+
+@snippet
+def threads_of_the_cpu():
+    torch.ones(3, **CUDA)
+    assert in_a_thread(lambda: torch.ones(3) * 2).result().tolist() == [2, 2, 2]
+
+
 @pytest.mark.parametrize("step", SNIPPETS, ids=lambda step: step.__name__)
 @pytest.mark.filterwarnings("ignore")  # of torch, about old or slow ways that people still go
 def test_it_runs(step):
     simulate(step)
 
 
-@pytest.mark.parametrize("name", ["memory_summary", "utilization"])
-def test_what_only_a_device_knows_is_one_clear_error(name):
-    refusal = rf"torch\.cuda\.{name}\(\) cannot be simulated: .*--memreq measure"
+def pool_of_ones_own():
+    torch.cuda.MemPool()
+
+
+def exported():
+    torch.export.export(nn.Linear(3, 3).cuda(), (torch.ones(2, 3, **CUDA),))
+
+
+def rows_of_a_list():
+    torch.nested.nested_tensor([torch.ones(2, 3, **CUDA)])
+
+
+def attention_in_eager():
+    query = torch.randn(1, 4, 256, 64, **CUDA)
+    flex_attention(query, query, query)
+
+
+def moved_in_a_thread():
+    in_a_thread(lambda: torch.ones(3).to("cuda"))
+
+
+def computed_in_a_thread():
+    x = torch.ones(3, **CUDA)
+    in_a_thread(lambda: x * 2)
+
+
+@pytest.mark.parametrize("step", [moved_in_a_thread, computed_in_a_thread])
+def test_work_of_another_thread_is_not_overlooked(step):
+    with pytest.raises(SimulationError, match="a thread that the test started works on the card"):
+        simulate(step)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (lambda: torch.cuda.memory_summary(), r"memory_summary\(\) cannot be simulated: it asks"),  # noqa: PLW0108 - it is replaced
+        (lambda: torch.cuda.utilization(), r"utilization\(\) cannot be simulated: it asks"),  # noqa: PLW0108
+        (pool_of_ones_own, r"MemPool\(\) cannot be simulated: segments in pools of your own"),
+        (exported, r"torch\.export\.export\(\) cannot be simulated: it traces"),
+        (rows_of_a_list, r"test_snippets\.py:\d+ cannot be simulated: torch has no strided nested"),
+        (attention_in_eager, "flex_attention without torch.compile makes the whole matrix"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_cannot_be_simulated_is_one_clear_error(step, said):
+    with pytest.raises(SimulationError, match=rf"{said}.*--memreq measure") as error:
+        simulate(step)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("is_around", [False, True], ids=["it", "what calls it"])
+@pytest.mark.filterwarnings("ignore")
+def test_flex_attention_that_is_compiled_takes_what_its_kernel_does(is_around):
+    shape = batch, heads, rows, _ = 2, 4, 256, 64
+
+    def attend(query, mask, attention=flex_attention):
+        return attention(query, query, query, block_mask=mask)
 
     def step():
-        getattr(torch.cuda, name)()
+        run = (
+            torch.compile(attend)
+            if is_around
+            else partial(attend, attention=torch.compile(flex_attention))
+        )
+        query = torch.randn(*shape, dtype=torch.bfloat16, requires_grad=True, **CUDA)
+        mask = create_block_mask(lambda _b, _h, i, j: i >= j, None, None, rows, rows, device="cuda")
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        result = run(query, mask)
+        one, sums = 2 * result.numel(), 4 * batch * heads * rows
+        assert torch.cuda.memory_allocated() - held == one + sums
+        grad = torch.ones_like(result)
+        result.backward(grad)
+        assert torch.cuda.max_memory_allocated() - held == 5 * one + 2 * sums
 
-    with pytest.raises(SimulationError, match=refusal):
-        simulate(step)
+    notes = simulate(step).notes
+    assert any("flex_attention is simulated as the kernel" in note for note in notes)
