@@ -28,13 +28,15 @@ def verdict_of_exception(
         return Verdict(word="unchecked", reason=str(raised))
     if finding.refusal is not None and is_out_of_memory(raised):
         return judge_refusal(finding.refusal, budget, left_bytes, cap_bytes)
-    if isinstance(raised, AssertionError) and finding.pretended:
-        calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
+    calls = ", ".join(finding.pretended[:SHOWN_PRETENDED])
+    if isinstance(raised, AssertionError) and calls:
         return Verdict(
             word="unchecked",
             reason=f"needs real values ({calls}); a device has them (--memreq=measure)",
         )
-    return Verdict(word="error", reason=f"the test raised {type(raised).__name__}")
+    made_up = f", after values were made up ({calls}); a device has real ones (--memreq=measure)"
+    reason = f"the test raised {type(raised).__name__}{made_up if calls else ''}"
+    return Verdict(word="error", reason=reason)
 
 
 def verdict_of_setup(report: pytest.TestReport, problem: str) -> Verdict:

@@ -49,7 +49,7 @@ class Recorder:
         self.workspaces = workspaces
         self.card = card
         self.streams = streams
-        self.values = Values()
+        self.values = Values(self._truth_in)
 
     def allocate(
         self,

@@ -26,6 +26,8 @@ SAME = frozenset(
 )
 BOTH = frozenset(f"aten.{name}" for name in ("logical_and", "bitwise_and", "mul"))
 EITHER = frozenset(f"aten.{name}" for name in ("logical_or", "bitwise_or"))
+JOINED = frozenset(("aten.cat", "aten.stack"))
+CHOICE = "aten.where"
 NOT = frozenset(f"aten.{name}" for name in ("logical_not", "bitwise_not"))
 
 
@@ -39,20 +41,40 @@ def truth_of(
 
     `number` is what all values of a tensor are. A count is true where there is anything to count.
     """
-    compare = COMPARISONS.get(name)
-    if compare is not None:
-        sides = [number(arg) if isinstance(arg, Tensor) else arg for arg in args[:2]]
-        first, second = (TYPICAL if side is None else side for side in sides)
-        is_complex = isinstance(first, complex) or isinstance(second, complex)
-        return None if is_complex else bool(compare(first, second))
-    if name not in SAME | BOTH | EITHER | NOT:
-        return None
-    given = [known(arg) for arg in args if isinstance(arg, Tensor)]
+    if name in COMPARISONS:
+        return _compared(COMPARISONS[name], args, number)
+    if name == CHOICE:
+        chosen = chosen_of(args, known)
+        return known(chosen) if isinstance(chosen, Tensor) else None
+    if name in JOINED:
+        truths = set(map(known, args[0]))
+        return truths.pop() if len(truths) == 1 else None
+    return _combined(name, [known(arg) for arg in args if isinstance(arg, Tensor)])
+
+
+def _compared(
+    compare: Callable[[Any, Any], bool], args: Any, number: Callable[[Tensor], int | float | None]
+) -> bool | None:
+    sides = [number(arg) if isinstance(arg, Tensor) else arg for arg in args[:2]]
+    first, second = (TYPICAL if side is None else side for side in sides)
+    is_complex = isinstance(first, complex) or isinstance(second, complex)
+    return None if is_complex else bool(compare(first, second))
+
+
+def _combined(name: str, given: list[bool | None]) -> bool | None:
     if name in SAME:
         return given[0]
     if name in NOT:
         return None if given[0] is None else not given[0]
+    if name not in BOTH | EITHER:
+        return None
     decisive = name in EITHER  # whatever the other is
     if decisive in given:
         return decisive
     return None if None in given or not given else not decisive
+
+
+def chosen_of(args: Any, known: Callable[[Tensor], bool | None]) -> Any:
+    """What `where` takes all elements from, None where that is not known."""
+    truth = known(args[0]) if len(args) == 3 else None
+    return None if truth is None else args[1 if truth else 2]

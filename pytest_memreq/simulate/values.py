@@ -9,6 +9,7 @@ as it is small and follows from nothing unknown.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch._ops import OpOverload
 
 from pytest_memreq.simulate.operators import Operator
 from pytest_memreq.simulate.storages import as_tuple, is_meta, key_of, storage_of, tensors_in
-from pytest_memreq.simulate.truth import BOTH, EITHER
+from pytest_memreq.simulate.truth import BOTH, CHOICE, EITHER, chosen_of
 
 # Numbers in a tensor, by its type: computing them takes some hundred microseconds. Masks and
 # lengths may be large; of what is no whole number, it is masks and scales that are looked at.
@@ -44,9 +45,13 @@ class _Kept(NamedTuple):
 
 
 class Values:
-    """What is known of the values of pretended tensors, by their storage."""
+    """What is known of the values of pretended tensors, by their storage.
 
-    def __init__(self) -> None:
+    `truth` is what all elements of a tensor are taken to be, where its values are not known.
+    """
+
+    def __init__(self, truth: Callable[[Tensor], bool | None]) -> None:
+        self._truth = truth
         self._kept: dict[int, _Kept] = {}
 
     def of(self, tensor: Tensor) -> Tensor | None:
@@ -99,7 +104,7 @@ class Values:
             given = [self._given(value, operator) for value in args]
             named = {name: self._given(value, operator) for name, value in kwargs.items()}
         except Unknown:
-            return self._decided(operator.name, list(tensors_in(args)))
+            return self._decided(operator.name, args)
         try:
             return func(
                 *given, **{**named, **_on_cpu(operator, named)}
@@ -117,14 +122,19 @@ class Values:
             return type(value)(self._given(each, operator) for each in value)
         return value
 
-    def _decided(self, name: str, tensors: list[Tensor]) -> Tensor | None:
+    def _decided(self, name: str, args: Any) -> Tensor | None:
         """One side alone decides: nothing and whatever is nothing, all or whatever is all."""
-        if name not in BOTH | EITHER:
+        tensors = list(tensors_in(args))
+        if name == CHOICE:
+            deciding = [each for each in (chosen_of(args, self._truth),) if each is not None]
+        elif name in BOTH | EITHER:
+            deciding = [each for each in tensors if _decides(name, self.of(each))]
+        else:
             return None
-        for known in map(self.of, tensors):
-            if known is not None and _decides(name, known):
-                return known.expand(torch.broadcast_shapes(*(each.shape for each in tensors)))
-        return None
+        known = next((self.of(each) for each in deciding), None)
+        if known is None:
+            return None
+        return known.expand(torch.broadcast_shapes(*(each.shape for each in tensors)))
 
     def _keep(self, result: Any, computed: Any) -> None:
         for made, numbers in zip(as_tuple(result), as_tuple(computed), strict=False):
@@ -159,7 +169,9 @@ def _is_told(tensor: Tensor) -> bool:
     return tensor.numel() <= (MOST[tensor.dtype] if tensor.dtype in _WHOLE else 1)
 
 
-def _decides(name: str, known: Tensor) -> bool:
+def _decides(name: str, known: Tensor | None) -> bool:
+    if known is None:
+        return False
     if name in BOTH:
         return not known.any()
     return known.dtype is torch.bool and bool(known.all())

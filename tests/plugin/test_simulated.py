@@ -215,6 +215,29 @@ def test_an_assertion_on_a_made_up_value_is_unchecked(pytester, report):
     assert tests["test_step"]["reason"].startswith("needs real values (item() at test_an_assert")
 
 
+def test_another_error_after_a_made_up_value_says_that_there_was_one(pytester, report):
+    pytester.makepyfile(
+        """
+        import pytest
+        import torch
+
+        pytestmark = pytest.mark.max_gpu_memory("1 MiB")
+
+        def test_after():
+            [1, 2][int(torch.randn(10, device="cuda").sum().item()) + 2]
+
+        def test_before():
+            torch.zeros(3, device="cuda")
+            raise IndexError
+        """
+    )
+    _, tests = report()
+    assert {test["verdict"] for test in tests.values()} == {"error"}
+    assert tests["test_before"]["reason"] == "the test raised IndexError"
+    said = "the test raised IndexError, after values were made up (item() at test_another_error"
+    assert tests["test_after"]["reason"].startswith(said)
+
+
 def test_what_cannot_be_simulated_is_unchecked_and_harms_no_other_test(pytester, report):
     pytester.makepyfile(
         """

@@ -106,6 +106,20 @@ def test_nothing_is_found_where_a_number_is_looked_for():
     simulate(step)
 
 
+def test_what_is_chosen_from_is_known_by_the_choice():
+    def step():
+        score, token = torch.randn(2, 1, device="cuda"), torch.randint(9, (2, 1), device="cuda")
+        is_end = torch.isin(token, whole(5))
+        is_done = torch.cat((torch.zeros(2, 1, dtype=torch.bool, device="cuda"), is_end), dim=1)
+        least = torch.where(is_done[:, :1], score, -1e9)
+        assert least.tolist() == [[-1e9], [-1e9]]
+        assert torch.where(~is_done[:, 1:], 3.0, score).tolist() == [[3], [3]]
+        assert (score > least).all()
+        assert not torch.where(is_done, score > least, is_end).any()
+
+    simulate(step)
+
+
 def test_what_is_too_large_to_be_computed_is_not_known():
     ones = functools.partial(torch.ones, 2**20, dtype=torch.int64, device="cuda")
     assert len(simulate(lambda: ones().max().item()).pretended) == 1
@@ -121,7 +135,7 @@ def test_a_loop_that_waits_for_a_made_up_value_is_ended_and_named():
         simulate(step)
 
 
-@pytest.mark.parametrize("how", [{}, {"do_sample": True}, {"eos_token_id": 5}])
+@pytest.mark.parametrize("how", [{}, {"do_sample": True}, {"eos_token_id": 5}, {"num_beams": 4}])
 def test_generation_ends_after_the_tokens_that_were_asked_for(how):
     transformers = pytest.importorskip("transformers")
     config = transformers.LlamaConfig(
