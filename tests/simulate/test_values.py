@@ -115,7 +115,7 @@ def test_what_is_chosen_from_is_known_by_the_choice():
         assert least.tolist() == [[-1e9], [-1e9]]
         assert torch.where(~is_done[:, 1:], 3.0, score).tolist() == [[3], [3]]
         assert (score > least).all()
-        assert not torch.where(is_done, score > least, is_end).any()
+        assert torch.where(~is_done, score > least, is_end).any()
 
     simulate(step)
 
