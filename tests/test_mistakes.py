@@ -54,6 +54,7 @@ RANKS = [
         "RANK=5: is none of the ranks of WORLD_SIZE=2; write 0 to 1",
     ),
     ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK='x': is not a number from 0 to 2147483647"),
+    ({"WORLD_SIZE": "none"}, "WORLD_SIZE='none': is not a number from 1 to 2147483647"),
     ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2: no RANK says which of them this process is"),
 ]
 
