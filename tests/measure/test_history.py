@@ -311,6 +311,7 @@ class TestFollowing:
             torch.nn.ReLU()(torch.ones(1))
         assert [c.module for c in labels.changes[-2:]] == ["ReLU", None]
 
+    @pytest.mark.filterwarnings("ignore:Guards may run slower")  # of torch, on Python 3.13.0 alone
     def test_what_is_compiled_is_compiled_as_without_us(self):
         graphs = []
 
