@@ -7,7 +7,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def run(benchmark: Benchmark) -> None:
         **{name: metadata.version(name) for name in (*PACKAGES, *benchmark.packages)},
     }
     now = Run(
-        date=datetime.now(UTC).date().isoformat(),
+        date=datetime.now(timezone.utc).date().isoformat(),
         system=f"{platform.system()} {platform.machine()}",
         cores=os.cpu_count() or 0,
         versions=versions,

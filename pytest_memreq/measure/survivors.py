@@ -73,7 +73,12 @@ def _names_of(value: Any, ignored: tuple[Any, ...], far: int) -> list[str]:
     for referrer in referrers:
         if id(referrer) not in ours and not isinstance(referrer, types.FrameType):
             names.update(dict.fromkeys(_names_by(referrer, value, ignored, far)))
-    return list(names)
+    return sorted(names, key=_is_of_no_module)
+
+
+def _is_of_no_module(name: str) -> bool:
+    # Modules first: what else refers to a value, a tool that records calls, say, is no news.
+    return name.rpartition(" of ")[2] not in sys.modules
 
 
 def _names_by(referrer: Any, value: Any, ignored: tuple[Any, ...], far: int) -> list[str]:
