@@ -1,5 +1,7 @@
 """Whole scripts against what a CUDA build of torch allocated for them, request by request."""
 
+import sys
+
 import pytest
 import torch
 
@@ -8,6 +10,9 @@ from benchmarks.cuda_scripts import SCRIPTS
 
 CAPABILITY = (9, 0)  # `python -m benchmarks.cuda` compares the others as well
 RECORDED = next((r["scripts"] for r in records() if tuple(r["capability"]) == CAPABILITY), {})
+# Python 3.10 lets go of what a call was given later than 3.11, which recorded, on a card as well:
+# other chunks are free then.
+COMPARED = METRICS if sys.version_info >= (3, 11) else ("requested",)
 DIFFERENT = known(".".join(torch.__version__.split(".")[:2]))
 
 pytestmark = [
@@ -23,5 +28,5 @@ def test_peaks_are_those_of_cuda_to_the_byte(name):
     found = simulated(name, CAPABILITY)
     is_same = allocations(found["events"]) == allocations(recorded["events"])
     assert is_same == (name not in DIFFERENT), name
-    is_equal = all(found[f"{metric}_bytes"] == recorded[f"{metric}_bytes"] for metric in METRICS)
+    is_equal = all(found[f"{metric}_bytes"] == recorded[f"{metric}_bytes"] for metric in COMPARED)
     assert is_equal or name in DIFFERENT, (found, recorded)
