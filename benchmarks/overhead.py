@@ -180,12 +180,12 @@ def checked(sizes: Iterable[int], runs: int) -> list[Timing]:
 def beside_memray(tests: int, runs: int) -> dict[str, list[float]]:
     """Seconds of small tests of numbers alone, by what looks at them, in turn.
 
-    pytest-memray runs twice: a run of it takes twenty times as long as the others.
+    pytest-memray runs once: a run of it takes twenty times as long as the others.
     """
     kinds = {
         "nothing": ((), runs),
         "memreq": (PLUGIN, runs),
-        "pytest-memray": (("-p", "pytest_memray.plugin", "--memray"), min(2, runs)),
+        "pytest-memray": (("-p", "pytest_memray.plugin", "--memray"), 1),
     }
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as name:

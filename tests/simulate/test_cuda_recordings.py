@@ -10,8 +10,8 @@ from benchmarks.cuda_scripts import SCRIPTS
 
 CAPABILITY = (9, 0)  # `python -m benchmarks.cuda` compares the others as well
 RECORDED = next((r["scripts"] for r in records() if tuple(r["capability"]) == CAPABILITY), {})
-# Python 3.10 lets go of what a call was given later than 3.11, which recorded, on a card as well:
-# other chunks are free then.
+# Python 3.10 lets go of what a call was given later than 3.11, which recorded, as it would on a
+# card: other chunks are free then.
 COMPARED = METRICS if sys.version_info >= (3, 11) else ("requested",)
 DIFFERENT = known(".".join(torch.__version__.split(".")[:2]))
 
