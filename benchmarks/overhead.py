@@ -201,11 +201,11 @@ def beside_memray(tests: int, runs: int) -> dict[str, list[float]]:
 
 def measure(tests: int = 10_000, runs: int = 5) -> dict[str, Any]:
     """Runs of each kind."""
-    plain = [beside("one test", 1, 2 * runs), beside("unmarked", tests, 2 * runs)]
+    plain = [beside("one test", 1, 2 * runs), beside("unmarked", tests, runs)]
     linear = checked([tests // 10, tests // 4, tests // 2, tests], max(1, runs // 2))
     return {
         "timings": [asdict(each) for each in (*plain, *linear)],
-        "own": own(tests, runs),
+        "own": own(tests, max(1, runs // 2)),
         "beside": {"tests": tests // 5, "seconds": beside_memray(tests // 5, 2 * runs)},
     }
 
