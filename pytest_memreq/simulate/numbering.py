@@ -52,7 +52,7 @@ class Numbering:
 
     def replacements(self) -> Iterator[Replacement]:
         """Autograd's way into its engine."""
-        run_backward = torch.autograd._engine_run_backward  # type: ignore[attr-defined]
+        run_backward = torch.autograd._engine_run_backward  # type: ignore[attr-defined]  # torch's own
 
         def numbered(
             outputs: Sequence[Any],
@@ -109,7 +109,7 @@ class Numbering:
                 continue
             made_as = _metadata(node)[_MADE_AS] = node._sequence_nr()
             if made_as < _now():  # what accumulates gradients has none: it goes before all others
-                node._set_sequence_nr(self._on_cuda(made_as))  # type: ignore[attr-defined]
+                node._set_sequence_nr(self._on_cuda(made_as))  # type: ignore[attr-defined]  # not in stubs
             nodes.extend(following for following, _ in node.next_functions)
 
     def _on_cuda(self, number: int) -> int:

@@ -57,16 +57,15 @@ class _Guard(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if _inside and (_is_for_card(kwargs.get("device")) or _has_card(args, kwargs)):
-            _inside[-1].tell()
+        inside = next(reversed(_inside), None)  # the test's thread may be leaving it
+        if inside is not None and _is_on_card(inside, args, kwargs):
+            inside.tell()
             raise SimulationError(f"{ELSEWHERE}; measure this test on a device (--memreq measure)")
         return func(*args, **kwargs)
 
 
-def _is_for_card(device: object) -> bool:
-    return isinstance(device, (str, torch.device)) and torch.device(device).type in ("cuda", "meta")
-
-
-def _has_card(args: Any, kwargs: Any) -> bool:
-    tensors = (*tensors_in(args), *tensors_in(kwargs.values()))
-    return any(map(_inside[-1].is_pretended, tensors))
+def _is_on_card(inside: _Inside, args: Any, kwargs: Any) -> bool:
+    device = kwargs.get("device")
+    if device is not None and torch.device(device).type in ("cuda", "meta"):
+        return True
+    return any(map(inside.is_pretended, (*tensors_in(args), *tensors_in(kwargs.values()))))
